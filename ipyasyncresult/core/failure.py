@@ -1,0 +1,50 @@
+"""The description of a failed task: plain data, readable without running anybody's code."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Failure", "decode_failure", "encode_failure"]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a task failed, as text, with the original exception beside it where it can travel.
+
+    Attributes
+    ----------
+    ename, evalue : str
+        Type name and message of the exception.
+    module : str
+        Where its type lives.
+    traceback : str
+        The remote traceback, as Python prints it (cause chain and notes included), at most 64 KiB.
+    traceback_ansi : str
+        The same in colour, for cells; empty for calls.
+    inputs : str
+        What the task was called with, as a short text.
+    pickled : bytes
+        Pickle of ``(type, args, state)``; empty where that could not be made.  It is unpickled
+        only when the caller asks for the result.
+    """
+
+    ename: str
+    evalue: str
+    module: str = "builtins"
+    traceback: str = ""
+    traceback_ansi: str = ""
+    inputs: str = ""
+    pickled: bytes = b""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Failure)
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """The failure as msgpack bytes.  Any thread."""
+    return _encoder.encode(failure)
+
+
+def decode_failure(data: bytes) -> Failure:
+    """The failure from :func:`encode_failure`; ``msgspec.DecodeError`` when it is none."""
+    return _decoder.decode(data)

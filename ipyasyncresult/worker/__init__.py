@@ -1,0 +1,1 @@
+"""Run one task with its outputs: functions and cells in, outcome and ordered outputs out."""
