@@ -7,8 +7,9 @@ installs the one of ``ipyasyncresult.display``.  With none installed, results pr
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -19,8 +20,16 @@ from ipyasyncresult.core.task import TaskOutputs
 if TYPE_CHECKING:
     from ipyasyncresult.core.asyncresult import AsyncResult
 
-__all__ = ["GROUPINGS", "OutputQuery", "Presenter", "install_presenter", "presenter"]
+__all__ = [
+    "GROUPINGS",
+    "OutputQuery",
+    "Presenter",
+    "check_query",
+    "install_presenter",
+    "presenter",
+]
 
+STREAMS: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
 GroupBy = Literal["type", "engine", "order", "time", "task"]
 GROUPINGS: tuple[str, ...] = ("type", "engine", "order", "time", "task")
 
@@ -50,6 +59,38 @@ class OutputQuery:
     result_only: bool = False
 
 
+def check_query(
+    groupby: str,
+    only: str | None,
+    engine: int | Collection[int] | None,
+    grep: str | None,
+    *,
+    result_only: bool = False,
+) -> OutputQuery:
+    """The query, or an error that names the argument, what was given and what is allowed.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if groupby not in GROUPINGS:
+        raise ValueError(f"groupby must be one of {', '.join(map(repr, GROUPINGS))}, not {groupby!r}")
+    if only not in (None, "failed"):
+        raise ValueError(f"only must be 'failed' or None, not {only!r}")
+    if grep is not None:
+        try:
+            re.compile(grep)
+        except (re.error, TypeError) as error:
+            raise ValueError(f"grep must be a regular expression, not {grep!r}: {error}") from None
+    engines: frozenset[int] | None = None
+    if engine is not None:
+        wanted = [engine] if isinstance(engine, int) else list(engine)
+        if any(type(one) is not int for one in wanted):
+            raise TypeError(f"engine must be an engine id or a collection of them, not {engine!r}")
+        engines = frozenset(wanted)
+    return OutputQuery(groupby, only, engines, grep, result_only)  # type: ignore[arg-type]
+
+
 class Presenter(Protocol):
     """What a screen does for a result.  All methods: the caller's thread."""
 
@@ -76,8 +117,8 @@ class PlainPresenter:
 
     def display_outputs(self, tasks: Sequence[TaskOutputs], query: OutputQuery) -> None:
         for task in tasks:
-            for kind in ("stdout", "stderr"):
-                text = stream_text(task.outputs, kind)  # type: ignore[arg-type]
+            for kind in STREAMS:
+                text = stream_text(task.outputs, kind)
                 if text:
                     print(f"[{kind}:{task.engine_id}] {text}", end="" if text[-1] == "\n" else "\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipyasyncresult.core.outputs import Output
@@ -11,7 +12,10 @@ from ipyasyncresult.core.outputs import Output
 if TYPE_CHECKING:
     from ipyasyncresult.core.tally import Tally
 
-__all__ = ["FINAL", "TRANSITIONS", "Counts", "Status", "TaskOutputs", "TaskRecord"]
+__all__ = ["FINAL", "TRANSITIONS", "UNSET", "Counts", "Status", "TaskOutputs", "TaskRecord"]
+
+UNSET: Any = object()
+"""The value of a task whose result was not decoded yet (None is a result)."""
 
 
 class Status(enum.StrEnum):
@@ -60,6 +64,7 @@ class TaskRecord:
         "engine_id",
         "engine_uuid",
         "error",  # exception made for this task, or None; set at the end or at first decoding
+        "failed_items",  # how many of its items failed: 0, or up to ``items``
         "items",  # how many items of a map it stands for
         "label",
         "msg_id",
@@ -71,7 +76,7 @@ class TaskRecord:
         "submitted",  # seconds since the epoch, client's clock
         "tallies",  # who counts this task: None, one Tally, or a list of them; None at the end
         "target",  # engine id that was asked for, or None for any
-        "value",  # the decoded result
+        "value",  # the decoded result, UNSET before
     )
 
     def __init__(self, msg_id: str, submitted: float | None, target: int | None = None) -> None:
@@ -87,9 +92,10 @@ class TaskRecord:
         self.duration: float | None = None
         self.label: str | None = None
         self.items = 1
+        self.failed_items = 0
         self.outputs: list[Output] | None = None
         self.raw: Any = None
-        self.value: Any = None
+        self.value: Any = UNSET
         self.error: BaseException | None = None
         self.tallies: Tally | list[Tally] | None = None
 
@@ -97,7 +103,8 @@ class TaskRecord:
         return f"<TaskRecord {self.msg_id} {self.status.value}>"
 
 
-class TaskOutputs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TaskOutputs:
     """A frozen look at one task, for those who show it."""
 
     index: int

@@ -1,0 +1,1 @@
+"""The engine processes and the nursery that forks them."""

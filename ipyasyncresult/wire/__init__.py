@@ -1,0 +1,1 @@
+"""Messages, out-of-band frames and the private folder in which a cluster's sockets live."""

@@ -1,0 +1,71 @@
+# The two commands to know: `make demo` and `make test`.  Both make what they need, once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lab check lint unit format clean help
+
+demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
+	$(BIN)/python -m ipyasyncresult.demo
+
+test: lint $(VENV)/.made-browser  ## lint, types, layers and all tests
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/.made-lab  ## the same analysis as a notebook, in JupyterLab
+	$(BIN)/jupyter lab notebooks/quickstart.ipynb
+
+check: test  ## what CI runs
+
+lint: $(VENV)/.made-test  ## format, ruff, strict mypy, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.made-test  ## the tests without processes: under 10 s
+	$(BIN)/python -m pytest tests/unit
+
+format: $(VENV)/.made-test  ## let ruff mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+# One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
+# installs anew.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "This Python cannot make environments; install: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.made-demo: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.made-lab: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.made-test: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --editable '.[test,dev]'
+	@touch $@
+
+# Debian packages a browser; elsewhere Playwright brings its own.  Without one the tests that
+# need it are skipped, and say so.
+$(VENV)/.made-browser: | $(VENV)/.made-test
+	@if { command -v chromium || command -v google-chrome; } >/dev/null; then :; \
+	elif [ "$$(id -u)" != 0 ]; then \
+	  echo "No browser: its tests will be skipped. To run them: sudo apt-get install chromium" >&2; \
+	  exit 0; \
+	elif grep -q '^ID=debian' /etc/os-release; then \
+	  apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium; \
+	else \
+	  $(BIN)/playwright install --with-deps chromium; \
+	fi && touch $@

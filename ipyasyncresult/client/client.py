@@ -1,0 +1,327 @@
+"""``Client``: engines by number, views over them, and what is known about tasks."""
+
+from __future__ import annotations
+
+import signal
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from ipyasyncresult.client.connection import Connection
+from ipyasyncresult.client.questions import HubQuestions
+from ipyasyncresult.client.reattach import reattach
+from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.ledger import Ledger
+from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.errors import StartError, TimeoutError
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.runtime import cluster_folder
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.directview import DirectView
+    from ipyasyncresult.client.executor import EngineExecutor
+    from ipyasyncresult.client.loadbalanced import LoadBalancedView
+
+__all__ = ["Client"]
+
+
+class Client(HubQuestions):
+    """A connection to a running cluster.  Usable from any thread.
+
+    Parameters
+    ----------
+    cluster_id : str
+        Which cluster; ``Cluster(...).cluster_id`` and ``ipyasyncresult list`` tell.
+
+    Raises
+    ------
+    HubError
+        When no such cluster lives.
+    VersionMismatch
+        When it runs another Python or another version of this package.
+
+    Examples
+    --------
+    >>> client = connect(n=4)
+    >>> client.ids
+    [0, 1, 2, 3]
+    >>> client[:].apply_sync(os.getpid)
+    [4711, 4712, 4713, 4714]
+    """
+
+    def __init__(self, cluster_id: str) -> None:
+        self.cluster_id = cluster_id
+        self.events: list[m.EngineNews] = []  # engines that came, died, stopped; newest last
+        self._connection = Connection(cluster_folder(cluster_id), self._note_event)
+        self.ledger: Ledger = self._connection.ledger
+        self._at_close: list[Callable[[], None]] = []
+        # A forgotten client ends its thread and sockets; it must not be kept alive by this.
+        self._finalizer = weakref.finalize(self, self._connection.close)
+
+    def _note_event(self, news: m.EngineNews) -> None:
+        self.events.append(news)
+        del self.events[:-1000]
+
+    # -- engines ---------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the engines, those that are being replaced included."""
+        return sorted(self._connection.engines)
+
+    def __len__(self) -> int:
+        return len(self._connection.engines)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def engine_count(self) -> int:
+        """How many engines are up."""
+        return sum(about.get("up", True) for about in self._connection.engines.values())
+
+    @property
+    def engines(self) -> dict[int, dict[str, Any]]:
+        """What is known about each engine: ``uuid``, ``pid``, ``since``, ``stopped``."""
+        return {engine_id: dict(about) for engine_id, about in self._connection.engines.items()}
+
+    def wait_for_engines(
+        self, n: int | None = None, *, timeout: float | None = -1, block: bool = True
+    ) -> None:
+        """Wait until `n` engines are up.
+
+        Raises
+        ------
+        TimeoutError
+            When they are not within `timeout` seconds.
+        StartError
+            When they cannot start; the message carries the end of what they printed.
+        """
+        del block  # ipyparallel's signature; this always waits
+        wanted = 1 if n is None else n
+        seconds = check_timeout(timeout)
+        failed: list[m.EngineNews] = []
+
+        def enough() -> bool:
+            failed[:] = [news for news in self.events if news.event == "gave_up"]
+            return self.engine_count() >= wanted or bool(failed) or bool(self._connection.closed)
+
+        if not self._connection.wait(enough, seconds):
+            raise TimeoutError(f"{self.engine_count()} of {wanted} engines are up after {timeout} s")
+        if self.engine_count() < wanted:
+            about = failed[-1].details if failed else {"reason": self._connection.closed}
+            raise StartError(
+                f"{about.get('reason')}; the last one printed:\n{about.get('stderr', '')}".rstrip()
+            )
+
+    def add_engines(self, n: int = 1) -> list[int]:
+        """Start `n` more engines, wait until they are up; their ids."""
+        if type(n) is not int or n < 1:
+            raise ValueError(f"n must be a number of engines >= 1, not {n!r}")
+        added: list[int] = self._connection.ask("add_engines", count=n)
+        self._connection.wait(
+            lambda: set(added) <= self._connection.engines.keys() or self.closed, None
+        )
+        return added
+
+    # -- views -----------------------------------------------------------------------------------
+
+    def __getitem__(self, key: int | slice | Sequence[int]) -> DirectView:
+        """``client[0]``, ``client[-1]``, ``client[:]``, ``client[[0, 2]]``."""
+        if isinstance(key, str):
+            raise TypeError(f"engines are given by number, slice or list, not {key!r}")
+        return self.direct_view(key)
+
+    def direct_view(self, targets: Targets = "all") -> DirectView:
+        """A view of certain engines: what is called through it runs on each of them.
+
+        Raises
+        ------
+        IndexError
+            When an engine does not exist.
+        TypeError, ValueError
+            When `targets` is not a number, a slice, a list of distinct numbers or ``'all'``.
+        """
+        from ipyasyncresult.client.directview import DirectView
+
+        chosen = resolve_targets(targets, self.ids)
+        return DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+
+    def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
+        """A view of all engines: each call goes to one that has time."""
+        from ipyasyncresult.client.loadbalanced import LoadBalancedView
+
+        if targets is not None:
+            raise ValueError(
+                "a load-balanced view uses all engines: targets must be None; "
+                "client[...] addresses certain ones"
+            )
+        return LoadBalancedView(self)
+
+    def executor(self) -> EngineExecutor:
+        """A ``concurrent.futures.Executor`` on these engines; closing it leaves them alone."""
+        from ipyasyncresult.client.executor import EngineExecutor
+
+        return EngineExecutor(client=self)
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> str:
+        """The name of this connection; ids of its tasks start with it."""
+        return self._connection.session
+
+    @property
+    def history(self) -> list[str]:
+        """Ids of all tasks submitted here, oldest first."""
+        return self._connection.sent_ids()
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Ids of tasks that have not ended."""
+        return self.ledger.outstanding
+
+    def new_msg_id(self) -> str:
+        """An id for a task."""
+        return self._connection.new_msg_id()
+
+    def submit(
+        self,
+        functions: list[bytes],
+        tasks: list[m.Task],
+        frames: Sequence[Any] = (),
+        group: m.Group | None = None,
+    ) -> tuple[list[TaskRecord], Any]:
+        """Send tasks; for views and executors."""
+        return self._connection.submit(functions, tasks, frames, group)
+
+    def wait(
+        self,
+        jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,
+        timeout: float | None = -1,
+    ) -> bool:
+        """Wait for results or ids, by default for everything outstanding; False on time-out."""
+        seconds = check_timeout(timeout)
+        if jobs is None:
+            return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
+        several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
+        ids = {i for job in several for i in ([job] if isinstance(job, str) else job.msg_ids)}
+        pending = self.ledger.pending(ids & self.outstanding)
+        return self.ledger.waits.wait(
+            lambda: all(record.received is not None for record in pending), seconds
+        )
+
+    def abort(
+        self,
+        jobs: AsyncResult | str | Sequence[str] | None = None,
+        targets: Any = None,
+        block: bool = True,
+    ) -> dict[str, str]:
+        """Take back tasks that have not started; by default all of this client.
+
+        Returns
+        -------
+        dict
+            Per task: ``'aborted'``, ``'running'`` (too late), ``'finished'`` or ``'unknown'``.
+        """
+        del targets, block  # ipyparallel's signature
+        ids = None if jobs is None else _ids_of(jobs)
+        if ids is not None and not ids:
+            return {}
+        outcome: dict[str, str] = self._connection.request(lambda number: m.Abort(number, ids))
+        return outcome
+
+    def interrupt(self, msg_ids: AsyncResult | str | Sequence[str] | None = None) -> dict[str, str]:
+        """Raise KeyboardInterrupt in running tasks; says per task what happened."""
+        ids = list(self.outstanding) if msg_ids is None else _ids_of(msg_ids)
+        outcome: dict[str, str] = self._connection.request(
+            lambda number: m.Interrupt(number, ids, None, signal.SIGINT)
+        )
+        return outcome
+
+    def send_signal(
+        self, sig: int = signal.SIGINT, targets: Targets = None, block: bool = True
+    ) -> dict[str, str]:
+        """Send a signal to engine processes; per engine ``'signalled'`` or why not."""
+        del block
+        number = signal.Signals(sig)
+        chosen = self.ids if targets is None else resolve_targets(targets, self.ids)
+        outcome: dict[str, str] = self._connection.request(
+            lambda request: m.Interrupt(request, None, chosen, number)
+        )
+        return outcome
+
+    def spin(self) -> None:
+        """Nothing to do: messages are taken in by themselves.  ipyparallel's name."""
+
+    def clear(self, targets: Targets = None, block: bool = True) -> AsyncResult:
+        """Empty the namespaces of the engines."""
+        return self.direct_view("all" if targets is None else targets).clear(block=block)
+
+    def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """How to pickle a result: ids and the cluster's id, no key, no data."""
+        single = result.msg_ids[0] if result._single else result.msg_ids  # noqa: SLF001
+        return reattach, (self.cluster_id, single)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def call_at_close(self, call: Callable[[], None]) -> None:
+        """Call when the client closes (its cluster, if it owns one, ends then)."""
+        self._at_close.append(call)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this client can no longer be used."""
+        return bool(self._connection.closed)
+
+    def close(self, linger: float | None = None) -> None:
+        """Close the connection; idempotent.  Outstanding results resolve with ``HubError``."""
+        del linger
+        self._finalizer()
+        while self._at_close:
+            self._at_close.pop()()
+
+    def shutdown(
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = True,
+        block: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        """End the cluster: engines, hub and files.
+
+        Raises
+        ------
+        TimeoutError
+            When the hub is not gone within `timeout` seconds.
+        """
+        del targets, restart, hub
+        if not self.closed:
+            self._connection.tell(m.Shutdown())
+            if block:
+                folder = cluster_folder(self.cluster_id)
+                deadline = time.monotonic() + timeout
+                while folder.exists():
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"the hub did not end within {timeout} s")
+                    time.sleep(0.01)
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self)} engines"
+        return f"<Client({self.cluster_id}): {state}>"
+
+
+def _ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
+    if isinstance(jobs, str):
+        return [jobs]
+    return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)

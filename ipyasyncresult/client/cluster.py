@@ -1,0 +1,249 @@
+"""``Cluster``: a hub and engines on this machine, from their start to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import site
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+import ipyasyncresult
+from ipyasyncresult.client.client import Client
+from ipyasyncresult.client.reattach import register_client
+from ipyasyncresult.errors import StartError
+from ipyasyncresult.wire.runtime import (
+    cluster_folder,
+    new_cluster_id,
+    read_cluster_file,
+    remove_folder,
+    socket_url,
+)
+
+__all__ = ["Cluster", "usable_cpus"]
+
+_START_TIMEOUT = 60.0  # seconds; a machine under load, a cold disk
+_STOP_TIMEOUT = 5.0  # seconds
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use: affinity and cgroup limits count."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no cgroup v2: affinity is all there is
+    return count
+
+
+class Cluster:
+    """Engines on this machine.
+
+    Parameters
+    ----------
+    n : int, optional
+        How many engines; by default as many as CPUs that this process may use.
+    cluster_id : str, optional
+        A name for it; by default a random one.
+    persist : bool
+        Outlive this process; ``connect(cluster_id=...)`` finds it again.
+    output_limit : int
+        Characters of printed text kept per task.
+    restart_limit : int
+        How many deaths per engine within a minute until no more are started.
+
+    Examples
+    --------
+    >>> with Cluster(n=4) as client:
+    ...     client[:].apply_sync(os.getpid)
+    """
+
+    def __init__(
+        self,
+        n: int | None = None,
+        *,
+        cluster_id: str | None = None,
+        persist: bool = False,
+        output_limit: int = 1_000_000,
+        restart_limit: int = 5,
+    ) -> None:
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
+            raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
+        if n is not None and n < 0:
+            raise ValueError(f"n must be a number of engines >= 0, not {n}")
+        self.n = usable_cpus() if n is None else n
+        self.cluster_id = cluster_id or new_cluster_id()
+        self.persist = persist
+        self._options = {"output_limit": output_limit, "restart_limit": restart_limit}
+        self._hub: subprocess.Popen[bytes] | None = None
+        self._client: Client | None = None
+        self._folder = cluster_folder(self.cluster_id)
+        self._finalizer: Any = None
+
+    # -- start -----------------------------------------------------------------------------------
+
+    def start_cluster_sync(self) -> Self:
+        """Start hub and engines; returns when the hub listens.
+
+        Raises
+        ------
+        StartError
+            With the end of what the hub printed.
+        """
+        if self._hub is not None:
+            return self
+        self._folder = cluster_folder(self.cluster_id, create=True)
+        log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._hub = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ipyasyncresult.hub"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in a terminal is for the client
+            )
+        finally:
+            os.close(log)
+        self._finalizer = weakref.finalize(self, _stop, self._hub, self._folder, self.persist)
+        atexit.register(self._finalizer)
+        self._send_settings(self._hub)
+        return self
+
+    def _send_settings(self, hub: subprocess.Popen[bytes]) -> None:
+        settings = {
+            "cluster_id": self.cluster_id,
+            "engines": self.n,
+            "persist": self.persist,
+            "restart_limit": self._options["restart_limit"],
+            "engine_settings": {
+                "url": socket_url(self._folder, "engines"),
+                "import_path": [path or os.getcwd() for path in sys.path],
+                "output_limit": self._options["output_limit"],
+            },
+        }
+        assert hub.stdin is not None and hub.stdout is not None, "they are pipes"
+        try:
+            hub.stdin.write(msgspec.json.encode(settings) + b"\n")
+            hub.stdin.close()
+            answer = hub.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        hub.stdout.close()
+        if answer != b"ready\n":
+            hub.wait()
+            printed = (self._folder / "hub.log").read_text(errors="replace")[-2000:]
+            self.stop_cluster_sync()
+            raise StartError(f"the hub did not start (exit code {hub.returncode}):\n{printed}")
+
+    def connect_client_sync(self) -> Client:
+        """A new client of the running cluster."""
+        client = Client(self.cluster_id)
+        register_client(client)
+        return client
+
+    def start_and_connect_sync(self, n: int | None = None) -> Client:
+        """Start, connect, and wait until all engines are up.
+
+        The cluster ends when this client is closed (unless ``persist=True``).
+
+        Raises
+        ------
+        StartError
+            When the hub or the engines do not start.
+        """
+        if n is not None:
+            self.n = n
+        self.start_cluster_sync()
+        if self._client is None or self._client.closed:
+            self._client = self.connect_client_sync()
+            if not self.persist:
+                self._client.call_at_close(self.stop_cluster_sync)
+        try:
+            self._client.wait_for_engines(self.n, timeout=_START_TIMEOUT)
+        except BaseException:
+            self.stop_cluster_sync()
+            raise
+        return self._client
+
+    def add_engines(self, n: int = 1) -> list[int]:
+        """Start `n` more engines, wait until they are up; their ids."""
+        if self._client is None:
+            raise RuntimeError("the cluster is not started: start_and_connect_sync() does that")
+        return self._client.add_engines(n)
+
+    # -- stop ------------------------------------------------------------------------------------
+
+    def stop_cluster_sync(self) -> None:
+        """End engines, hub and files, within 5 seconds; idempotent."""
+        client, self._client = self._client, None
+        if self._finalizer is not None:
+            _stop(self._hub, self._folder, persist=False)
+            self._finalizer.detach()
+            atexit.unregister(self._finalizer)
+            self._finalizer = None
+            self._hub = None
+        if client is not None:
+            client.close()
+
+    async def start_and_connect(self, n: int | None = None) -> Client:
+        """:meth:`start_and_connect_sync` for asyncio."""
+        return await asyncio.to_thread(self.start_and_connect_sync, n)
+
+    async def stop_cluster(self) -> None:
+        """:meth:`stop_cluster_sync` for asyncio."""
+        await asyncio.to_thread(self.stop_cluster_sync)
+
+    def __enter__(self) -> Client:
+        return self.start_and_connect_sync()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_cluster_sync()
+
+    async def __aenter__(self) -> Client:
+        return await self.start_and_connect()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop_cluster()
+
+    def __repr__(self) -> str:
+        state = "running" if self._hub is not None else "not started"
+        return f"<Cluster({self.cluster_id}): {self.n} engines, {state}>"
+
+
+def _environment() -> dict[str, str]:
+    """The hub's environment: with ``-P`` it must find this package where this process found it."""
+    environment = dict(os.environ)
+    parent = str(Path(ipyasyncresult.__file__).resolve().parent.parent)
+    if parent not in (*site.getsitepackages(), site.getusersitepackages()):
+        paths = [parent, environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
+
+
+def _stop(hub: subprocess.Popen[bytes] | None, folder: Path, persist: bool) -> None:
+    """End the hub; it ends its engines and removes its files."""
+    if persist:
+        return
+    if hub is not None and hub.poll() is None:
+        hub.terminate()
+        try:
+            hub.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            hub.kill()
+            hub.wait()
+    described = read_cluster_file(folder)
+    if described is None or (hub is not None and described.pid == hub.pid):
+        remove_folder(folder)
+

@@ -1,0 +1,340 @@
+"""A client's line to the hub: messages out from any thread, events into the ledger.
+
+Two sockets, so that sending and receiving never wait for each other::
+
+    any thread ──(lock)──▶ tx DEALER ──▶ hub           hub ──▶ rx DEALER ──▶ Receiver's holder
+                                                                 └─▶ ledger.batch() ...
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from ipyasyncresult._version import __version__
+from ipyasyncresult.client.codec import WireCodec, lost_error
+from ipyasyncresult.client.interrupts import HeldInterrupts
+from ipyasyncresult.client.receiving import Receiver
+from ipyasyncresult.core.ledger import Batch, Ledger
+from ipyasyncresult.core.outputs import decode_outputs
+from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.runtime import read_cluster_file, socket_url
+from ipyasyncresult.wire.sockets import make_socket, receive, send
+from ipyasyncresult.wire.versions import python_version
+
+__all__ = ["Connection"]
+
+_log = logging.getLogger(__name__)
+
+_HELLO_TIMEOUT = 10.0  # seconds
+_ANSWER_TIMEOUT = 30.0  # seconds
+_STATUS = {m.OK: Status.DONE, m.ERROR: Status.FAILED, m.PARTIAL: Status.FAILED}
+
+
+class Connection:
+    """One session with a hub.
+
+    Parameters
+    ----------
+    folder : Path
+        The cluster's folder.
+    on_engine : callable, optional
+        Called with each ``EngineNews``, on the thread that received it.
+
+    Raises
+    ------
+    HubError
+        When no hub lives there, or it does not answer.
+    VersionMismatch
+        When it does not fit to this client.
+    """
+
+    def __init__(
+        self, folder: Path, on_engine: Callable[[m.EngineNews], None] | None = None
+    ) -> None:
+        described = read_cluster_file(folder)
+        if described is None:
+            raise HubError(f"no cluster lives in {folder}")
+        self.session = secrets.token_hex(6)
+        self.hub_pid = described.pid
+        self.engines: dict[int, dict[str, Any]] = {}  # written by who receives
+        self.closed = ""  # why; empty while open
+        self._pid = os.getpid()
+        self._numbers = itertools.count()
+        self._requests = itertools.count(1)
+        self._answers: dict[int, Callable[[Any], None]] = {}
+        self._on_engine = on_engine
+        self._context: zmq.Context[Any] = zmq.Context()
+        url = socket_url(folder, "clients")
+        session = self.session.encode()
+        self._rx = make_socket(self._context, zmq.DEALER, b"C" + session)
+        self._tx = make_socket(self._context, zmq.DEALER, b"S" + session)
+        self._sending = threading.Lock()
+        self._rx.connect(url)
+        try:
+            self._introduce()
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._tx.connect(url)
+        self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
+        self.ledger = Ledger(
+            WireCodec(),
+            waits=self._receiver,
+            callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),
+        )
+        self._receiver.start()
+
+    def _introduce(self) -> None:
+        hello = m.Hello(self.session, m.PROTOCOL, __version__, python_version(), os.getpid())
+        send(self._rx, [m.encode(hello)])
+        deadline = time.monotonic() + _HELLO_TIMEOUT
+        while not self._rx.poll(50):
+            try:
+                os.kill(self.hub_pid, 0)
+            except ProcessLookupError:
+                raise HubError(f"the hub (pid {self.hub_pid}) is dead") from None
+            if time.monotonic() > deadline:
+                raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
+        received = receive(self._rx)
+        assert received is not None, "a message was announced"
+        answer = m.decode_from_hub(received[0])
+        if isinstance(answer, m.Refused):
+            raise VersionMismatch(answer.reason)
+        if not isinstance(answer, m.Welcome):
+            raise HubError(f"the hub answered {type(answer).__name__} instead of Welcome")
+        self.engines = answer.engines
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def new_msg_id(self) -> str:
+        """An id that no other task has.  Any thread."""
+        return f"{self.session}-{next(self._numbers)}"
+
+    def sent_ids(self) -> list[str]:
+        """Ids of everything that this session submitted, oldest first."""
+        count = int(repr(self._numbers)[6:-1])  # itertools.count tells where it is only so
+        return [f"{self.session}-{number}" for number in range(count)]
+
+    def submit(
+        self,
+        functions: list[bytes],
+        tasks: list[m.Task],
+        frames: Sequence[Any] = (),
+        group: m.Group | None = None,
+    ) -> tuple[list[TaskRecord], Any]:
+        """Send tasks; their records and, for large frames, a ``zmq.MessageTracker``.  Any thread.
+
+        Raises
+        ------
+        HubError
+            When the connection is closed or the hub is dead.
+        """
+        self._check_open()
+        now = self.ledger.clock()
+        records = []
+        for task in tasks:
+            target = task.target if task.target >= 0 else None
+            record = TaskRecord(task.msg_id, now, target)
+            record.label = task.label
+            record.items = task.items
+            records.append(record)
+        self.ledger.submit_many(records)
+        try:
+            tracker = self._send(m.Submit(functions, tasks, group), frames)
+        except BaseException:
+            self.ledger.forget([task.msg_id for task in tasks])
+            raise
+        if self.closed:  # it closed between the check and the send
+            self._fail_outstanding()
+        return records, tracker
+
+    def _send(self, message: m.FromClient, frames: Sequence[Any] = ()) -> Any:
+        header = m.encode(message)
+        with self._sending:
+            if not frames:
+                self._tx.send(header)  # one frame: sent whole or not at all
+                return None
+            with HeldInterrupts():
+                return send(self._tx, [header, *frames], track=True)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise HubError(self.closed)
+        if os.getpid() != self._pid:
+            raise HubError(
+                "this client belongs to the process that forked this one: "
+                "connect again with connect(cluster_id=...)"
+            )
+
+    def ask(self, question: str, timeout: float | None = _ANSWER_TIMEOUT, **about: Any) -> Any:
+        """The hub's answer, plain data.  Any thread.
+
+        Raises
+        ------
+        ValueError
+            When the hub refuses the question.
+        HubError
+            When it does not answer.
+        """
+        return self.request(lambda number: m.Ask(number, question, about), timeout)
+
+    def request(
+        self,
+        make: Callable[[int], m.FromClient],
+        timeout: float | None = _ANSWER_TIMEOUT,
+        on_answer: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Send the message made for a new request number and wait for its answer.
+
+        `on_answer` is called with it in the thread that receives, before any later message.
+        """
+        self._check_open()
+        number = next(self._requests)
+        box: list[Any] = []
+
+        def take(content: Any) -> None:
+            if on_answer is not None:
+                on_answer(content)
+            box.append(content)
+
+        self._answers[number] = take
+        try:
+            self._send(make(number))
+            self._receiver.wait(lambda: box or self.closed, timeout)
+        finally:
+            self._answers.pop(number, None)
+        if not box:
+            raise (
+                HubError(self.closed)
+                if self.closed
+                else TimeoutError(f"the hub did not answer within {timeout} s")
+            )
+        content = box[0]
+        if isinstance(content, dict) and set(content) == {"error"}:
+            raise ValueError(content["error"])
+        return content
+
+    def tell(self, message: m.FromClient) -> None:
+        """Send something that has no answer.  Any thread."""
+        self._check_open()
+        self._send(message)
+
+    # -- in: only who holds the receiver's token -------------------------------------------------
+
+    def _take_in(self) -> bool:
+        """Apply every message that is there; False when the hub said that it closes."""
+        while (received := receive(self._rx)) is not None:
+            header, frames = received
+            try:
+                self._apply(m.decode_from_hub(header), frames)
+            except msgspec.MsgspecError:
+                _log.exception("dropped a malformed message of the hub")
+        if self._receiver.hub_gone and not self.closed:
+            self.closed = f"the hub (pid {self.hub_pid}) died"
+        if self.closed:
+            self._fail_outstanding()
+            return False
+        return True
+
+    def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
+        if isinstance(message, m.News):
+            with self.ledger.batch() as batch:
+                self._apply_news(batch, message, frames)
+        elif isinstance(message, m.Answer):
+            take = self._answers.pop(message.request, None)
+            if take is not None:
+                take(message.content)
+                self._receiver.notify()
+        elif isinstance(message, m.EngineNews):
+            self._apply_engine(message)
+        elif isinstance(message, m.Closing):
+            self.closed = message.reason
+
+    def _apply_news(self, batch: Batch, message: m.News, frames: list[Any]) -> None:
+        position = 0
+        for item in message.items:
+            kind = item.__class__
+            if kind is m.Finished:
+                count = item.frames
+                mine = frames[position : position + count] if count else ()
+                position += count
+                record = batch.finish(
+                    item.msg_id,
+                    _STATUS[item.status],
+                    raw=(item.status, item.body, mine),
+                    failed_items=item.failed_items,
+                )
+                if record is not None:
+                    record.engine_id = item.engine_id
+                    record.started = item.started
+                    record.completed = item.completed
+                    record.duration = item.duration
+                    engine = self.engines.get(item.engine_id)
+                    record.engine_uuid = engine["uuid"] if engine is not None else None
+            elif kind is m.OutputPiece:
+                batch.output(item.msg_id, decode_outputs(item.outputs))
+            elif kind is m.Started:
+                batch.started(item.msg_id, item.engine_id, item.started)
+            elif kind is m.Requeued:
+                batch.requeued(item.msg_id)
+            else:
+                self._apply_lost(batch, item)
+
+    def _apply_lost(self, batch: Batch, item: m.LostTask) -> None:
+        status = Status.ABORTED if item.reason == "aborted" else Status.LOST
+        record = batch.finish(item.msg_id, status)
+        if record is not None:
+            if item.engine_id >= 0:
+                record.engine_id = item.engine_id
+            record.error = lost_error(item, record)
+
+    def _apply_engine(self, news: m.EngineNews) -> None:
+        if news.event == "gave_up":
+            self.engines.pop(news.engine_id, None)
+        else:
+            # A replaced engine keeps its number: tasks for it wait until it is up.
+            up = news.event != "replaced"
+            self.engines[news.engine_id] = {**news.details, "up": up}
+        if self._on_engine is not None:
+            self._on_engine(news)
+        self._receiver.notify()
+
+    def _fail_outstanding(self) -> None:
+        reason = self.closed
+        with self.ledger.batch() as batch:
+            batch.finish_all(Status.LOST, lambda record: HubError(f"{reason}; task {record.msg_id}"))
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def wait(self, predicate: Callable[[], object], timeout: float | None) -> bool:
+        """As ``ledger.waits.wait``, for things that are not in the ledger."""
+        return self._receiver.wait(predicate, timeout)
+
+    def close(self, reason: str = "the client was closed") -> None:
+        """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent.  Any thread."""
+        if os.getpid() != self._pid:
+            return  # a forked child: the sockets are not its own
+        with self._sending:
+            if self._tx.closed:
+                return
+            if not self.closed:
+                self._tx.send(m.encode(m.Goodbye()))
+            self.closed = self.closed or reason
+            self._tx.close(linger=200)
+        self._fail_outstanding()
+        if self._receiver.close():
+            self._rx.close(linger=0)
+            self._context.term()

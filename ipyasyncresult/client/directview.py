@@ -1,0 +1,286 @@
+"""``DirectView``: certain engines, each of which runs what is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.client.loadbalanced import parts_async
+from ipyasyncresult.client.syncimports import importing
+from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.client.view import View, function_name, zip_sequences
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.partition import DISTRIBUTIONS
+from ipyasyncresult.errors import NoEnginesError
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.worker import namespace
+from ipyasyncresult.worker.functions import dump_arguments, dump_function
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.client import Client
+
+__all__ = ["DirectView"]
+
+
+class DirectView(View):
+    """Calls on each of certain engines; made by ``client[...]``.
+
+    With one engine (``client[0]``) results are values, with several lists of values.
+
+    Attributes
+    ----------
+    targets : int or list of int
+    """
+
+    def __init__(self, client: Client, targets: int | list[int]) -> None:
+        super().__init__(client)
+        self.targets: Any = targets
+
+    def _chosen(self, targets: Targets = None) -> tuple[list[int], bool]:
+        """The engines, and whether it is one alone."""
+        wanted = self.targets if targets is None else targets
+        ids = self.client.ids
+        if not ids:
+            raise NoEnginesError("no engine is up: client.wait_for_engines(n) waits for them")
+        return resolve_targets(wanted, ids), isinstance(wanted, int)
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def apply_async(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncResult:
+        """Call ``f(*args, **kwargs)`` on each engine, and return at once.
+
+        Raises
+        ------
+        SerializationError
+            When the function or an argument cannot be pickled; names the place.
+        NoEnginesError
+            When no engine is up.
+        """
+        return self._call(f, args, kwargs)
+
+    def _call(
+        self,
+        f: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        targets: Targets = None,
+    ) -> AsyncResult:
+        chosen, single = self._chosen(targets)
+        data, buffers = dump_arguments(args, kwargs or {})
+        return self._send(dump_function(f), data, buffers, chosen, function_name(f), single=single)
+
+    def _send(
+        self,
+        function: bytes,
+        data: bytes,
+        buffers: Sequence[Any],
+        chosen: list[int],
+        name: str,
+        *,
+        single: bool,
+        kind: int = m.CALL,
+        options: int = 0,
+    ) -> AsyncResult:
+        client = self.client
+        tasks = [
+            m.Task(client.new_msg_id(), 0, data, len(buffers), kind, target, self.label,
+                   self.retries, options)  # fmt: skip
+            for target in chosen
+        ]
+        group = None if single else m.Group(client.new_msg_id(), name, "list")
+        records, tracker = client.submit([function], tasks, [*buffers] * len(tasks), group)
+        return AsyncResult.over(
+            client, records, name, chosen[0] if single else chosen, tracker, single=single
+        )
+
+    # -- cells -----------------------------------------------------------------------------------
+
+    def execute(
+        self,
+        code: str,
+        silent: bool = False,
+        targets: Targets = None,
+        block: bool | None = None,
+        store_history: bool = True,
+    ) -> Any:
+        """Run a cell on each engine: magics, top-level await, displays and ``Out[n]`` included.
+
+        Parameters
+        ----------
+        code : str
+        silent : bool
+            No ``Out[n]`` is shown.
+        targets : optional
+            Other engines than the view's.
+        block : bool, optional
+        store_history : bool
+            Count the cell in ``In[n]``.
+        """
+        if not isinstance(code, str):
+            raise TypeError(f"code must be a string, not {type(code).__name__}")
+        chosen, single = self._chosen(targets)
+        options = (m.SILENT if silent else 0) | (0 if store_history else m.NO_HISTORY)
+        result = self._send(
+            code.encode(), b"", (), chosen, "execute", single=single, kind=m.CELL, options=options
+        )
+        return self._finish(result, block)
+
+    def run(self, filename: str, targets: Targets = None, block: bool | None = None) -> Any:
+        """Run a file of this machine on each engine, in its namespace."""
+        return self.execute(Path(filename).read_text(encoding="utf-8"), False, targets, block)
+
+    # -- variables -------------------------------------------------------------------------------
+
+    def push(
+        self,
+        ns: Mapping[str, Any],
+        targets: Targets = None,
+        block: bool | None = None,
+        track: bool | None = None,
+    ) -> Any:
+        """Set variables on each engine."""
+        del track
+        if not isinstance(ns, Mapping):
+            raise TypeError(f"ns must be a dict of names and values, not {type(ns).__name__}")
+        for name in ns:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f"a variable needs a name that is an identifier, not {name!r}")
+        result = self._call(namespace.push, (dict(ns),), targets=targets)
+        return self._finish(result, block)
+
+    def pull(
+        self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None
+    ) -> Any:
+        """Variables (or expressions) of each engine; for several names a list per engine."""
+        wanted = names if isinstance(names, str) else list(names)
+        return self._finish(self._call(namespace.pull, (wanted,), targets=targets), block)
+
+    def get(self, key_s: str | Sequence[str]) -> Any:
+        """``pull`` that waits."""
+        return self.pull(key_s, block=True)
+
+    def update(self, ns: Mapping[str, Any]) -> Any:
+        """``push`` as the view blocks."""
+        return self.push(ns)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.get(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.push({key: value}, block=True)
+
+    def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
+        """Empty the namespace of each engine."""
+        return self._finish(self._call(namespace.clear, targets=targets), block)
+
+    def scatter(
+        self,
+        key: str,
+        seq: Sequence[Any],
+        dist: str = "b",
+        flatten: bool = False,
+        targets: Targets = None,
+        block: bool | None = None,
+        track: bool | None = None,
+    ) -> Any:
+        """Deal a sequence out: each engine gets its part as variable `key`.
+
+        Parameters
+        ----------
+        key : str
+        seq : sequence
+        dist : str
+            ``'b'``: blocks, ``'r'``: like cards.
+        flatten : bool
+            A part of one item is given as the item itself.
+        """
+        del track
+        partition = _partition(dist)
+        chosen, _ = self._chosen(targets)
+        results = []
+        for p, target in enumerate(chosen):
+            part = partition.getPartition(seq, p, len(chosen))
+            value = part[0] if flatten and len(part) == 1 else part
+            results.append(self._call(namespace.push, ({key: value},), targets=[target]))
+        return self._finish(AsyncResult.join(*results), block)
+
+    def gather(
+        self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None
+    ) -> Any:
+        """The parts of a sequence, put together again."""
+        partition = _partition(dist)
+        chosen, _ = self._chosen(targets)
+        chunks = [([key], 1, target) for target in chosen]
+        result = parts_join(self, chunks, partition)
+        return self._finish(result, block)
+
+    # -- maps ------------------------------------------------------------------------------------
+
+    def map_async(
+        self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any
+    ) -> AsyncMapResult:
+        """Call ``f`` for each item; each engine gets one part of the items.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        dist : str
+            ``'b'``: blocks, ``'r'``: like cards.
+        ordered : bool
+        """
+        dist = options.pop("dist", "b")
+        ordered = bool(options.pop("ordered", True))
+        if options:
+            raise TypeError(f"map does not know the options {sorted(options)}")
+        partition = _partition(dist)
+        items, count, star = zip_sequences(sequences)
+        chosen, _ = self._chosen()
+        parts = min(len(chosen), count)
+        chunks = []
+        for p in range(parts):
+            part = partition.getPartition(items, p, parts, count)
+            chunks.append((part, len(part), chosen[p]))
+        return self._submit_chunks(f, chunks, partition, star=star, ordered=ordered)
+
+    def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
+        """Call ``f`` on each engine with its part of the sequences; join the results."""
+        chosen, _ = self._chosen()
+        return self._finish(parts_async(self, f, sequences, dist, chosen), None)
+
+    # -- more ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def sync_imports(self, local: bool = True, quiet: bool = False) -> Iterator[None]:
+        """Imports within the context happen on the engines, too (and here, with `local`)."""
+        with importing(self, local=local, quiet=quiet):
+            yield
+
+    def interrupt(self) -> dict[str, str]:
+        """Raise KeyboardInterrupt in what these engines run."""
+        return self.client.send_signal(targets=self._chosen()[0])
+
+    def activate(self, suffix: str = "") -> None:
+        """Make ``%px{suffix}``, ``%%px{suffix}``, ``%pxresult{suffix}`` work on this view."""
+        from ipyasyncresult.client.activation import activate
+
+        activate(self, suffix)
+
+    def __repr__(self) -> str:
+        return f"<DirectView {self.targets}>"
+
+
+def _partition(dist: str) -> Any:
+    if dist not in DISTRIBUTIONS:
+        raise ValueError(f"dist must be one of {sorted(DISTRIBUTIONS)}, not {dist!r}")
+    return DISTRIBUTIONS[dist]()
+
+
+def parts_join(view: DirectView, chunks: list[tuple[Any, int, int]], partition: Any) -> Any:
+    """Pull one variable from each engine as the part of a whole."""
+    from ipyasyncresult.client.loadbalanced import JoinedParts
+
+    return view._submit_chunks(namespace.pull, chunks, JoinedParts(partition), star=False)  # noqa: SLF001

@@ -1,0 +1,191 @@
+"""``EngineExecutor``: takes the place of ``ProcessPoolExecutor``."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.partition import check_chunksize
+from ipyasyncresult.core.waitable import TaskFuture
+from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.worker.functions import apply_to_items
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.client import Client
+
+__all__ = ["EngineExecutor"]
+
+
+class EngineExecutor(concurrent.futures.Executor):
+    """A complete ``concurrent.futures.Executor`` over engines.
+
+    Functions of a notebook, lambdas and closures work; a dead engine fails the task that it ran
+    (with an error that is a ``BrokenProcessPool``) and is replaced.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        How many engines to start; by default as many as usable CPUs.
+    mp_context : optional
+        Accepted for ``ProcessPoolExecutor``'s sake: engines are always forked from a clean process.
+    initializer : callable, optional
+        Called with `initargs` on each engine first.
+    initargs : tuple
+    client : Client, optional
+        Use its engines; `shutdown` then leaves them alone.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        client: Client | None = None,
+    ) -> None:
+        del mp_context
+        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
+            raise ValueError(f"max_workers must be an integer >= 1, not {max_workers!r}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._owns = client is None
+        if client is None:
+            from ipyasyncresult.client.cluster import Cluster
+
+            client = Cluster(n=max_workers).start_and_connect_sync()
+        self._client = client
+        self._view = client.load_balanced_view()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._under_way: set[TaskFuture] = set()
+        if initializer is not None:
+            try:
+                client[:].apply_sync(initializer, *initargs)
+            except BaseException:
+                self.shutdown()
+                raise
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskFuture:
+        """Schedule ``fn(*args, **kwargs)``; a Future.
+
+        Raises
+        ------
+        RuntimeError
+            After :meth:`shutdown`.
+        SerializationError
+            When something cannot be pickled; names the place.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            future = self._view.apply_async(fn, *args, **kwargs).as_future()
+            self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As ``map(fn, *iterables)``; results in order, the first error is raised in its turn.
+
+        Parameters
+        ----------
+        fn : callable
+        *iterables : iterables
+        timeout : float, optional
+            Seconds from now for all results.
+        chunksize : int
+            Items per task.
+        buffersize : int, optional
+            At most so many chunks under way; the iterables are then taken lazily.
+        """
+        check_chunksize(chunksize)
+        limit = check_timeout(timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        if buffersize is not None and (type(buffersize) is not int or buffersize < 1):
+            raise ValueError(f"buffersize must be an integer >= 1 or None, not {buffersize!r}")
+        items = zip(*iterables, strict=False)
+        futures: deque[TaskFuture] = deque()
+        self._fill(fn, items, chunksize, buffersize, futures)
+        return self._results(fn, items, chunksize, buffersize, futures, deadline)
+
+    def _fill(
+        self,
+        fn: Callable[..., Any],
+        items: Iterator[Any],
+        chunksize: int,
+        buffersize: int | None,
+        futures: deque[TaskFuture],
+    ) -> None:
+        while buffersize is None or len(futures) < buffersize:
+            chunk = list(itertools.islice(items, chunksize))
+            if not chunk:
+                return
+            futures.append(self.submit(apply_to_items, fn, chunk))
+
+    def _results(
+        self,
+        fn: Callable[..., Any],
+        items: Iterator[Any],
+        chunksize: int,
+        buffersize: int | None,
+        futures: deque[TaskFuture],
+        deadline: float | None,
+    ) -> Iterator[Any]:
+        try:
+            while futures:
+                future = futures.popleft()
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                values = future.result(left)
+                if buffersize is not None and not self._closed:
+                    self._fill(fn, items, chunksize, buffersize, futures)
+                yield from values
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work; end the engines if this executor started them.
+
+        Parameters
+        ----------
+        wait : bool
+            Wait for what is under way.  Without it, engines end when that is done.
+        cancel_futures : bool
+            Take back what has not started.
+        """
+        with self._lock:
+            self._closed = True
+            under_way = list(self._under_way)
+        if cancel_futures:
+            for future in under_way:
+                future.cancel()
+        if wait:
+            concurrent.futures.wait(under_way)
+            self._end()
+        elif under_way:
+            threading.Thread(
+                target=lambda: (concurrent.futures.wait(under_way), self._end()), daemon=True
+            ).start()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._owns:
+            self._client.close()
+
+    def results(self) -> list[AsyncResult]:
+        """The AsyncResults of what is under way: progress, outputs, timing."""
+        return [future.source for future in list(self._under_way)]

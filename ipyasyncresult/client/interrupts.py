@@ -1,0 +1,61 @@
+"""Ctrl-C, held back while something must not be left half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+__all__ = ["HeldInterrupts"]
+
+
+class HeldInterrupts:
+    """Within the context SIGINT waits, except while :attr:`open` is True.
+
+    A message that was received but not applied would be a result that never comes; a multipart
+    message of which one part was sent would spoil the next one.  Signals come to the main thread
+    only: elsewhere this does nothing.  What comes meanwhile is raised by :meth:`check` or at the
+    end.
+    """
+
+    __slots__ = ("_installed", "_pending", "_previous", "open")
+
+    def __init__(self) -> None:
+        self.open = False
+        self._pending: tuple[int, FrameType | None] | None = None
+        self._previous: Any = None
+        self._installed = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.getsignal(signal.SIGINT)
+            if callable(self._previous):
+                signal.signal(signal.SIGINT, self._handle)
+                self._installed = True
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.open:
+            self.open = False
+            self._previous(number, frame)
+        else:
+            self._pending = (number, frame)
+
+    def check(self) -> None:
+        """Let an interrupt through that came meanwhile."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._previous(*pending)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.open = False
+        if self._installed:
+            signal.signal(signal.SIGINT, self._previous)
+            if kind is None:
+                self.check()

@@ -1,0 +1,161 @@
+"""``LoadBalancedView``: each call goes to an engine that has time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.client.lazymap import LazyMap
+from ipyasyncresult.client.view import (
+    View,
+    chunks_of,
+    describe_from,
+    function_name,
+    zip_sequences,
+)
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.worker.functions import dump_arguments, dump_function
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.client import Client
+
+__all__ = ["LoadBalancedView"]
+
+_MOST_CHUNKS = 1024
+"""A map of more items than this is sent in so many chunks: enough to balance and to show progress."""
+
+
+class LoadBalancedView(View):
+    """Calls on whichever engine has time; made by ``client.load_balanced_view()``."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.targets = None
+
+    def apply_async(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncResult:
+        """Call ``f(*args, **kwargs)`` on one engine, and return at once.
+
+        Raises
+        ------
+        SerializationError
+            When the function or an argument cannot be pickled; names the place.
+        """
+        client = self.client
+        function = dump_function(f)
+        data, buffers = dump_arguments(args, kwargs)
+        task = m.Task(
+            client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
+        )
+        records, tracker = client.submit([function], [task], buffers)
+        return AsyncResult.over(
+            client, records, function_name(f), tracker=tracker, single=True
+        )
+
+    def map_async(
+        self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any
+    ) -> AsyncMapResult:
+        """Call ``f`` for each item, and return at once.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        chunksize : int, optional
+            Items per task; by default 1, and more when there are more than 1,024 items.
+        ordered : bool
+            False: iteration gives items in the order of arrival.
+        """
+        chunksize = options.pop("chunksize", None)
+        ordered = bool(options.pop("ordered", True))
+        _refuse(options)
+        check_chunksize(chunksize)
+        items, count, star = zip_sequences(sequences)
+        size = chunksize or -(-count // _MOST_CHUNKS) or 1
+        return self._submit_chunks(
+            f,
+            list(chunks_of(items, count, size)),
+            Map(),
+            star=star,
+            ordered=ordered,
+            describe_item=describe_from(items),
+        )
+
+    def imap(
+        self,
+        f: Callable[..., Any],
+        *sequences: Iterable[Any],
+        ordered: bool = True,
+        max_outstanding: int | str = "auto",
+        return_exceptions: bool = False,
+    ) -> LazyMap:
+        """Map lazily: items are taken from the sequences as results are taken from the iterator.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+            They may be infinite.
+        ordered : bool
+            False: in the order of arrival.
+        max_outstanding : int or ``'auto'``
+            How many items may be under way; by default four per engine.
+        return_exceptions : bool
+            Yield errors instead of raising them.
+        """
+        return LazyMap(
+            self,
+            f,
+            sequences,
+            ordered=ordered,
+            max_outstanding=max_outstanding,
+            return_exceptions=return_exceptions,
+        )
+
+    def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
+        """Call ``f`` with as many parts of the sequences as there are engines; join the results."""
+        return self._finish(parts_async(self, f, sequences, dist, None), None)
+
+    def __repr__(self) -> str:
+        return f"<LoadBalancedView of {self.client!r}>"
+
+
+def parts_async(
+    view: View,
+    f: Callable[..., Any],
+    sequences: tuple[Iterable[Any], ...],
+    dist: str,
+    targets: list[int] | None,
+) -> AsyncMapResult:
+    """One call per engine, each with its part of every sequence."""
+    if dist not in DISTRIBUTIONS:
+        raise ValueError(f"dist must be one of {sorted(DISTRIBUTIONS)}, not {dist!r}")
+    lists = [zip_sequences([sequence])[0] for sequence in sequences]
+    count = min((len(one) for one in lists), default=0)
+    places = targets if targets is not None else [-1] * max(1, view.client.engine_count())
+    partition = DISTRIBUTIONS[dist]()
+    parts = min(len(places), count)
+    chunks = []
+    for p in range(parts):
+        mine = tuple(partition.getPartition(one, p, parts, count) for one in lists)
+        chunks.append(([mine], 1, places[p]))
+    result = view._submit_chunks(f, chunks, JoinedParts(partition), star=True)  # noqa: SLF001
+    return result
+
+
+class JoinedParts(Map):
+    """Each task returns a part of the whole; the parts are put together as they were dealt."""
+
+    def __init__(self, partition: Map) -> None:
+        self._partition = partition
+        self.name = "j"
+
+    def joinPartitions(self, parts: Any) -> Any:
+        return self._partition.joinPartitions([part[0] for part in parts])
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    if options:
+        raise TypeError(f"map does not know the options {sorted(options)}")

@@ -1,0 +1,219 @@
+"""What the hub knows: results of other sessions, history, queues.  The asking side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ipyasyncresult.client.connection import Connection
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
+from ipyasyncresult.core.ledger import Ledger
+from ipyasyncresult.core.partition import DISTRIBUTIONS
+from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.errors import UnknownTaskError
+from ipyasyncresult.wire.messages import Ask
+
+__all__ = ["HubQuestions"]
+
+
+class HubQuestions:
+    """Questions to the hub.  Any thread; each is one request, none polls."""
+
+    _connection: Connection
+    ledger: Ledger
+
+    def get_result(
+        self,
+        indices_or_msg_ids: int | str | Sequence[int | str] | AsyncResult | None = None,
+        block: bool = False,
+    ) -> AsyncResult:
+        """A result by ids, by label, or by its number in the history (-1 is the last call).
+
+        A map comes back as a map, with its shape, order and chunks.
+
+        Raises
+        ------
+        UnknownTaskError
+            When the hub knows no such task.
+        """
+        which = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        if isinstance(which, AsyncResult):
+            which = which.msg_ids
+        if isinstance(which, int | str):
+            found = self._find(which)
+        else:
+            found = self._find_all(which)
+        result = self._make_result(found)
+        if block:
+            result.wait()
+        return result
+
+    def _find(self, which: int | str | list[str]) -> dict[str, Any]:
+        if isinstance(which, bool) or not isinstance(which, int | str | list):
+            raise TypeError(f"a task is given by id, label or number, not {which!r}")
+        if isinstance(which, int) and which >= 0:
+            history = self.hub_history()
+            if which >= len(history):
+                raise UnknownTaskError(f"the hub remembers {len(history)} tasks: no number {which}")
+            which = history[which]
+        try:
+            found: dict[str, Any] = self._connection.ask("find", which=which)
+        except ValueError as error:
+            raise UnknownTaskError(str(error)) from None
+        return found
+
+    def _find_all(self, several: Sequence[int | str]) -> dict[str, Any]:
+        numbered = [one if isinstance(one, str) else self._find(one)["msg_ids"] for one in several]
+        ids: list[str] = []
+        for one in numbered:
+            ids += [one] if isinstance(one, str) else one
+        return self._find(ids)
+
+    def _make_result(self, found: dict[str, Any]) -> AsyncResult:
+        ids = found["msg_ids"]
+        if found.get("kind") == "map":
+            return AsyncHubMapResult.over_map(
+                self,  # type: ignore[arg-type]  # the class that inherits this is a client
+                self.fetch_records(ids),
+                DISTRIBUTIONS[found["partition"]](),
+                found["fname"],
+                ordered=found["ordered"],
+            )
+        chosen = ids[0] if found.get("single") else ids
+        return AsyncHubResult(self, chosen, found.get("fname", "unknown"))  # type: ignore[arg-type]
+
+    def fetch_records(self, msg_ids: Sequence[str]) -> list[TaskRecord]:
+        """Records of tasks that the hub knows, filled by it from now on.
+
+        Raises
+        ------
+        UnknownTaskError
+            When it does not know one.
+        """
+        records: dict[str, TaskRecord] = {}
+        wanted = []
+        for msg_id in msg_ids:  # what is outstanding here anyway is not asked for
+            try:
+                records[msg_id] = self.ledger.pending([msg_id])[0]
+            except UnknownTaskError:
+                wanted.append(msg_id)
+        if wanted:
+            self._subscribe(wanted, records)
+        missing = [msg_id for msg_id in msg_ids if msg_id not in records]
+        if missing:
+            raise UnknownTaskError(f"the hub does not know task {missing[0]!r}")
+        return [records[msg_id] for msg_id in msg_ids]
+
+    def _subscribe(self, wanted: list[str], records: dict[str, TaskRecord]) -> None:
+        def enter(described: Any) -> None:
+            # In the receiving thread: the news about these tasks come right behind.
+            if not isinstance(described, list):
+                return
+            made = []
+            for about in described:
+                if about is None:
+                    continue
+                target = about["target"]
+                record = TaskRecord(
+                    about["msg_id"], about["submitted"], target if target >= 0 else None
+                )
+                record.label = about["label"]
+                record.items = about["items"]
+                records[record.msg_id] = record
+                made.append(record)
+            self.ledger.submit_many(made)
+
+        self._connection.request(
+            lambda number: Ask(number, "subscribe", {"msg_ids": wanted}), on_answer=enter
+        )
+
+    def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
+        """Run ended tasks again; new records.  For ``retry_failed`` and :meth:`resubmit`."""
+        again = {record.msg_id: self._connection.new_msg_id() for record in records}
+        made = []
+        now = self.ledger.clock()
+        for record in records:
+            copy = TaskRecord(again[record.msg_id], now, record.target)
+            copy.label, copy.items = record.label, record.items
+            made.append(copy)
+        self.ledger.submit_many(made)
+        try:
+            missing = self._connection.ask("resubmit", again=again)
+            if missing:
+                raise UnknownTaskError(
+                    f"the hub no longer has the work of {len(missing)} tasks, e.g. {missing[0]}"
+                )
+        except BaseException:
+            self.ledger.forget(again.values())
+            raise
+        return made
+
+    def resubmit(
+        self, indices_or_msg_ids: int | str | Sequence[int | str] | None = None, block: bool = False
+    ) -> AsyncResult:
+        """Run failed, lost or aborted tasks again."""
+        result = self.get_result(indices_or_msg_ids)
+        result.wait()
+        again = result.retry_failed()
+        if block:
+            again.wait()
+        return again
+
+    def hub_history(self) -> list[str]:
+        """Ids of all tasks that the hub remembers, oldest first."""
+        history: list[str] = self._connection.ask("history")
+        return history
+
+    def result_status(self, msg_ids: str | Sequence[str], status_only: bool = True) -> Any:
+        """Which of the tasks are ``'completed'`` and which ``'pending'``; with
+        ``status_only=False`` also the values of those that are completed and good."""
+        ids = [msg_ids] if isinstance(msg_ids, str) else list(msg_ids)
+        rows = {row["msg_id"]: row for row in self._connection.ask("tasks", msg_ids=ids)}
+        missing = [i for i in ids if i not in rows]
+        if missing:
+            raise UnknownTaskError(f"the hub does not know task {missing[0]!r}")
+        pending = [i for i in ids if rows[i]["status"] in ("pending", "running")]
+        status: dict[str, Any] = {
+            "pending": pending,
+            "completed": [i for i in ids if i not in pending],
+        }
+        if not status_only:
+            done = [i for i in status["completed"] if rows[i]["status"] == "ok"]
+            for msg_id in done:
+                status[msg_id] = self.get_result(msg_id).get()
+        return status
+
+    def db_query(
+        self, query: dict[str, Any] | None = None, keys: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Descriptions of tasks whose entries equal those of `query`; only `keys`, if given."""
+        rows = self._connection.ask("tasks")
+        found = [row for row in rows if all(row.get(k) == v for k, v in (query or {}).items())]
+        return found if keys is None else [{key: row.get(key) for key in keys} for row in found]
+
+    def purge_results(self, jobs: Any = (), targets: Any = ()) -> int:
+        """Let the hub forget finished tasks: ids, results, or ``'all'``.  How many there were."""
+        del targets
+        if isinstance(jobs, str) and jobs == "all":
+            ids = None
+        elif isinstance(jobs, AsyncResult):
+            ids = jobs.msg_ids
+        else:
+            ids = [jobs] if isinstance(jobs, str) else list(jobs)
+        count: int = self._connection.ask("purge", msg_ids=ids)
+        return count
+
+    purge_hub_results = purge_results
+
+    def purge_everything(self) -> int:
+        """Let the hub forget all finished tasks."""
+        return self.purge_results("all")
+
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
+        """How many tasks wait, by engine, and how many wait for any (``'unassigned'``)."""
+        del targets, verbose
+        answer = self._connection.ask("queue_status")
+        engines = {int(engine_id): about for engine_id, about in answer["engines"].items()}
+        return {**engines, "unassigned": answer["unassigned"]}
+

@@ -1,0 +1,41 @@
+"""Pickled results find their cluster again."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.core.asyncresult import AsyncResult
+
+__all__ = ["client_for", "reattach", "register_client"]
+
+_clients: weakref.WeakValueDictionary[str, Client] = weakref.WeakValueDictionary()
+
+
+def register_client(client: Client) -> None:
+    """Let pickled results of this cluster use this client."""
+    _clients[client.cluster_id] = client
+
+
+def client_for(cluster_id: str) -> Client:
+    """The client of this process for a cluster, made when there is none.
+
+    Raises
+    ------
+    HubError
+        When the cluster is gone.
+    """
+    client = _clients.get(cluster_id)
+    if client is None or client.closed:
+        from ipyasyncresult.client.client import Client
+
+        client = Client(cluster_id)
+        register_client(client)
+    return client
+
+
+def reattach(cluster_id: str, msg_ids: Any) -> AsyncResult:
+    """The result that was pickled: asked for at the hub of its cluster."""
+    return client_for(cluster_id).get_result(msg_ids)

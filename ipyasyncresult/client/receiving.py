@@ -1,0 +1,268 @@
+"""Who receives: a thread that waits for a result, or else the I/O thread.
+
+A result that is received by the thread that waits for it saves two thread switches, a quarter of a
+round trip.  So the right to receive is a token::
+
+    I/O thread ──holds it──▶ a caller wants to wait: wakes it, gets the token
+    caller     ──receives until its predicate is true──▶ gives it to the next waiter, or leaves it
+    I/O thread ──takes it when nobody has it for PARK seconds──▶ ...
+
+Callbacks always run on the I/O thread, never on a caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from ipyasyncresult.client.interrupts import HeldInterrupts
+
+__all__ = ["Receiver"]
+
+_log = logging.getLogger(__name__)
+
+_PARK = 0.02
+"""Seconds that the I/O thread leaves the token to callers after the last one had it."""
+_LIVENESS = 1.0
+"""Seconds between two looks whether the hub lives, where the kernel cannot tell by itself."""
+
+
+class _Waiter:
+    """A caller that sleeps: until its predicate is true, or until it gets the token."""
+
+    __slots__ = ("predicate", "wake")
+
+    def __init__(self, predicate: Callable[[], object]) -> None:
+        self.predicate = predicate
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+    def rouse(self) -> None:
+        # A lock that is released twice raises: twice is as good as once here.
+        if self.wake.locked():
+            try:
+                self.wake.release()
+            except RuntimeError:
+                _log.debug("woken twice")
+
+
+class Receiver:
+    """Waits for a ledger (a ``core.waiting.Waits``) and receives for a connection.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Only who has the token touches it.
+    take_in : callable
+        Receives and applies every message that is there; returns False when the hub is gone.
+    hub_pid : int
+        Its death wakes whoever receives.
+    """
+
+    def __init__(self, socket: Any, take_in: Callable[[], bool], hub_pid: int) -> None:
+        self._take_in = take_in
+        self._hub_pid = hub_pid
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._wake, zmq.POLLIN)
+        self._pidfd = _open_pidfd(hub_pid)
+        if self._pidfd is not None:
+            self._poller.register(self._pidfd, zmq.POLLIN)
+        # Guards everything below.
+        self._state = threading.Condition(threading.Lock())
+        self._holder: _Waiter | threading.Thread | None = None
+        self._waiters: list[_Waiter] = []
+        self._last_use = 0.0  # monotonic seconds: when a caller gave the token back
+        self._callbacks: Callable[[], None] | None = None  # set while some are due
+        self._closed = False
+        self.hub_gone = False  # written by the holder of the token
+        self._thread = threading.Thread(target=self._serve, name="ipyasyncresult-io", daemon=True)
+
+    def start(self) -> None:
+        """Start the I/O thread."""
+        self._thread.start()
+
+    # -- callers ---------------------------------------------------------------------------------
+
+    def wait(self, predicate: Callable[[], object], timeout: float | None) -> bool:
+        """Until the predicate is true or `timeout` seconds passed; its last value.  Any thread."""
+        if predicate():
+            return True
+        if timeout is not None and timeout <= 0:
+            return self._poll(predicate)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = _Waiter(predicate)
+        with HeldInterrupts() as interrupts:
+            try:
+                self._enter(waiter)
+                return self._wait(waiter, deadline, interrupts)
+            finally:
+                self._leave(waiter)
+
+    def _poll(self, predicate: Callable[[], object]) -> bool:
+        """Take in what is there, unless somebody else is at it anyway."""
+        waiter = _Waiter(predicate)
+        with HeldInterrupts():
+            with self._state:
+                if self._holder is not None or self._closed:
+                    return bool(predicate())
+                self._holder = waiter
+            try:
+                self._receive(0)
+            finally:
+                self._leave(waiter)
+        return bool(predicate())
+
+    def _enter(self, waiter: _Waiter) -> None:
+        with self._state:
+            self._waiters.append(waiter)
+            if self._holder is None:
+                self._holder = waiter
+            elif self._holder is self._thread:
+                os.eventfd_write(self._wake, 1)
+
+    def _wait(self, waiter: _Waiter, deadline: float | None, interrupts: HeldInterrupts) -> bool:
+        while not waiter.predicate() and not self._closed:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            if self._holder is waiter:
+                self._receive(left, interrupts)
+            else:
+                interrupts.open = True
+                waiter.wake.acquire(timeout=-1 if left is None else left)
+                interrupts.open = False
+            interrupts.check()
+        return bool(waiter.predicate())
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._state:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            if self._holder is waiter:
+                self._last_use = time.monotonic()
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the token to the next waiter, or to nobody.  With the state."""
+        self._holder = self._waiters[0] if self._waiters else None
+        if self._waiters:
+            self._waiters[0].rouse()
+
+    def _receive(self, timeout: float | None, interrupts: HeldInterrupts | None = None) -> None:
+        """Wait for a message and take in all there are.  Holder of the token only."""
+        if self._pidfd is None:
+            timeout = _LIVENESS if timeout is None else min(timeout, _LIVENESS)
+        if interrupts is not None:
+            interrupts.open = True
+        ready = self._poller.poll(None if timeout is None else timeout * 1000)
+        if interrupts is not None:
+            interrupts.open = False
+        if len(ready) > 1 or (ready and ready[0][0] == self._wake):
+            self._drain_wake()
+        if not self._take_in():
+            self.hub_gone = True
+        if self._hub_died(ready) and not self.hub_gone:
+            self._take_in()  # what it sent before
+            self.hub_gone = True
+
+    def _hub_died(self, ready: list[tuple[Any, int]]) -> bool:
+        if self._pidfd is not None:
+            return any(source == self._pidfd for source, _ in ready)
+        try:
+            os.kill(self._hub_pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def _drain_wake(self) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return
+
+    # -- whoever feeds the ledger ----------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Wake the waiters whose predicate became true.  Any thread."""
+        if not self._waiters:
+            return
+        with self._state:
+            for waiter in self._waiters:
+                if waiter is not self._holder and waiter.predicate():
+                    waiter.rouse()
+
+    def callbacks_due(self, run: Callable[[], None]) -> None:
+        """Let the I/O thread run callbacks soon.  Any thread."""
+        with self._state:
+            self._callbacks = run
+            if self._holder is self._thread:
+                if threading.current_thread() is not self._thread:
+                    os.eventfd_write(self._wake, 1)
+            else:
+                self._state.notify()
+
+    # -- the I/O thread --------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while True:
+            with self._state:
+                while not self._closed and self._callbacks is None and not self._may_take():
+                    self._state.wait(_PARK)
+                if self._closed:
+                    return
+                run, self._callbacks = self._callbacks, None
+                if run is None:
+                    self._holder = self._thread
+            if run is not None:
+                run()  # without the token: a callback may wait for other results
+                continue
+            try:
+                self._receive_for_all()
+            except Exception:
+                _log.exception("the I/O thread met an error that it should not meet")
+            finally:
+                with self._state:
+                    self._hand_over()
+
+    def _may_take(self) -> bool:
+        return (
+            self._holder is None
+            and not self.hub_gone
+            and time.monotonic() - self._last_use > _PARK
+        )
+
+    def _receive_for_all(self) -> None:
+        while not (self._waiters or self._closed or self._callbacks or self.hub_gone):
+            self._receive(None)
+
+    def close(self, patience: float = 2.0) -> bool:
+        """Stop the I/O thread and wake all waiters; True when nobody receives any more."""
+        with self._state:
+            self._closed = True
+            os.eventfd_write(self._wake, 1)
+            self._state.notify_all()
+            for waiter in self._waiters:
+                waiter.rouse()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(patience)
+        quiet = not self._thread.is_alive() and not self._waiters
+        if quiet:
+            os.close(self._wake)
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+        return quiet
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux, or too old
+        return None

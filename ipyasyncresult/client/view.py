@@ -1,0 +1,257 @@
+"""What direct and load-balanced views have in common: calls out, results back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.partition import Map
+from ipyasyncresult.errors import SerializationError
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.worker.functions import dump_arguments, dump_function
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.client import Client
+
+__all__ = ["View", "function_name"]
+
+
+def function_name(function: object) -> str:
+    """A name for people."""
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+class View:
+    """A way to call functions on engines.  Any thread.
+
+    Attributes
+    ----------
+    block : bool
+        Whether calls wait for their result and return its value.
+    track : bool
+        Kept for ipyparallel's sake: large buffers are always tracked.
+    label : str or None
+        Put on every task submitted through this view.
+    retries : int
+        How often a task is run again when its engine died under it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.block = False
+        self.track = False
+        self.label: str | None = None
+        self.retries = 0
+
+    @contextmanager
+    def temp_flags(self, **flags: Any) -> Iterator[None]:
+        """Other flags (``block``, ``label``, ``retries``, ...) within the context."""
+        for name in flags:
+            if name.startswith("_") or name not in vars(self):
+                raise AttributeError(f"a view has no flag {name!r}")
+        saved = {name: getattr(self, name) for name in flags}
+        try:
+            for name, value in flags.items():
+                setattr(self, name, value)
+            yield
+        finally:
+            for name, value in saved.items():
+                setattr(self, name, value)
+
+    set_flags = temp_flags
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def apply(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``f(*args, **kwargs)``; a value when :attr:`block` is set, else an AsyncResult."""
+        return self._finish(self.apply_async(f, *args, **kwargs), None)
+
+    def apply_async(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncResult:
+        """Call, and return at once.
+
+        Raises
+        ------
+        SerializationError
+            When the function or an argument cannot be pickled; names the place.
+        """
+        raise NotImplementedError
+
+    def apply_sync(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call, wait, and return the value."""
+        return self.apply_async(f, *args, **kwargs).get()
+
+    def _finish(self, result: AsyncResult, block: bool | None) -> Any:
+        return result.get() if (self.block if block is None else block) else result
+
+    # -- maps ------------------------------------------------------------------------------------
+
+    def map(self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any) -> Any:
+        """Call ``f`` for each item (for several sequences: each tuple of items).
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+            As for the builtin ``map``: it ends with the shortest.
+        **options
+            ``block``, and those of :meth:`map_async`.
+        """
+        block = options.pop("block", None)
+        return self._finish(self.map_async(f, *sequences, **options), block)
+
+    def map_async(
+        self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any
+    ) -> AsyncMapResult:
+        """Map, and return at once."""
+        raise NotImplementedError
+
+    def map_sync(self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any) -> Any:
+        """Map, wait, and return the list of values."""
+        return self.map_async(f, *sequences, **options).get()
+
+    def _submit_chunks(
+        self,
+        f: Callable[..., Any],
+        chunks: Sequence[tuple[Any, int, int]],
+        partition: Map,
+        *,
+        star: bool,
+        ordered: bool = True,
+        describe_item: Callable[[int], str] | None = None,
+    ) -> AsyncMapResult:
+        """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
+        function = dump_function(f)
+        client = self.client
+        tasks = []
+        frames: list[Any] = []
+        kind = m.STAR_CHUNK if star else m.CHUNK
+        first = 0
+        for items, count, target in chunks:
+            data, buffers = _dump_chunk(items, first)
+            frames += buffers
+            task_id = client.new_msg_id()
+            tasks.append(
+                m.Task(task_id, 0, data, len(buffers), kind, target, self.label, self.retries,
+                       items=count)  # fmt: skip
+            )
+            first += count
+        name = function_name(f)
+        group = m.Group(client.new_msg_id(), name, "map", partition.name, ordered)
+        records, tracker = client.submit([function], tasks, frames, group)
+        return AsyncMapResult.over_map(
+            client,
+            records,
+            partition,
+            name,
+            ordered=ordered,
+            targets=None if not chunks or chunks[0][2] < 0 else [chunk[2] for chunk in chunks],
+            tracker=tracker,
+            describe_item=describe_item,
+        )
+
+    # -- decorators ------------------------------------------------------------------------------
+
+    def remote(
+        self, block: bool | None = None, **flags: Any
+    ) -> Callable[[Callable[..., Any]], RemoteFunction]:
+        """Decorator: calling the function calls it through this view."""
+        return lambda function: RemoteFunction(self, function, block=block, **flags)
+
+    def parallel(
+        self, dist: str = "b", block: bool | None = None, **flags: Any
+    ) -> Callable[[Callable[..., Any]], ParallelFunction]:
+        """Decorator: calling the function gives each engine a part of the sequences."""
+        return lambda function: ParallelFunction(self, function, dist=dist, block=block, **flags)
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
+        """Wait for results, by default for everything outstanding; False on time-out."""
+        return self.client.wait(jobs, timeout)
+
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool = True) -> dict[str, str]:
+        """Take back tasks that have not started."""
+        return self.client.abort(jobs, targets, block)
+
+    def get_result(self, indices_or_msg_ids: Any = None) -> AsyncResult:
+        """A result from the hub."""
+        return self.client.get_result(indices_or_msg_ids)
+
+    @property
+    def history(self) -> list[str]:
+        """Ids of all tasks of the client."""
+        return self.client.history
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Ids of tasks that have not ended."""
+        return self.client.outstanding
+
+    def queue_status(self) -> dict[Any, Any]:
+        """How many tasks wait."""
+        return self.client.queue_status()
+
+    def spin(self) -> None:
+        """Nothing to do.  ipyparallel's name."""
+
+    def shutdown(self, **options: Any) -> None:
+        """End the cluster."""
+        self.client.shutdown(**options)
+
+
+def _dump_chunk(items: Any, first: int) -> tuple[bytes, list[memoryview]]:
+    try:
+        return dump_arguments((items,), {})
+    except SerializationError as error:
+        raise SerializationError(f"in the items from {first} on: {error}") from error
+
+
+def zip_sequences(sequences: Sequence[Iterable[Any]]) -> tuple[Any, int, bool]:
+    """The items of a map, how many, and whether each is a tuple of arguments.
+
+    Raises
+    ------
+    TypeError
+        When there is no sequence, or one cannot be iterated over.
+    """
+    if not sequences:
+        raise TypeError("map needs at least one sequence of items")
+    for number, sequence in enumerate(sequences, 1):
+        if not isinstance(sequence, Iterable):
+            kind = type(sequence).__name__
+            raise TypeError(f"sequence {number} of the map must be iterable, not {kind}")
+    if len(sequences) == 1:
+        only = sequences[0]
+        items: Any = only if isinstance(only, Sized) and hasattr(only, "__getitem__") else list(only)
+        if isinstance(items, dict):
+            items = list(items)
+        return items, len(items), False
+    pairs = list(zip(*sequences, strict=False))
+    return pairs, len(pairs), True
+
+
+def chunks_of(items: Any, count: int, size: int) -> Iterator[tuple[Any, int, int]]:
+    """Blocks of `size` items for any engine."""
+    for start in range(0, count, size):
+        block = items[start : start + size] if hasattr(items, "__getitem__") else list(
+            islice(items, start, start + size)
+        )
+        yield block, min(size, count - start), -1
+
+
+def describe_from(items: Any) -> Callable[[int], str]:
+    """Names an item of a map by its position."""
+    import reprlib
+
+    return functools.partial(_describe, items, reprlib.Repr())
+
+
+def _describe(items: Any, short: Any, position: int) -> str:
+    text: str = short.repr(items[position])
+    return text

@@ -1,0 +1,336 @@
+"""What a client knows of its tasks: events in, counters and waiters out.
+
+Backends feed it (submitted, started, output, finished, failed, lost, aborted), results read it::
+
+    backend ──▶ with ledger.batch() as batch:          result ──▶ tally counters   (no lock)
+                    batch.started(...)                         ──▶ waits.wait(...)  (sleeps)
+                    batch.finished(...)                        ──▶ codec            (decodes)
+                └─▶ waiters woken, callbacks queued
+
+One lock, one writer at a time.  Nothing of the user's runs under the lock.  Each task reaches
+exactly one final state; what comes after it is counted in ``late`` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.tally import Follower, Tally
+from ipyasyncresult.core.task import FINAL, Status, TaskRecord
+from ipyasyncresult.core.waiting import ConditionWaits, Waits
+from ipyasyncresult.errors import UnknownTaskError
+
+__all__ = ["Batch", "Codec", "Ledger"]
+
+_log = logging.getLogger(__name__)
+
+
+class Codec(Protocol):
+    """Turns what a backend delivered into values and errors, in the thread that asks."""
+
+    def decode(self, record: TaskRecord) -> None:
+        """Make ``record.value`` or ``record.error`` of ``record.raw``, then drop ``raw``.
+
+        A chunk in which some items failed gets both: a
+        :class:`~ipyasyncresult.core.partition.ChunkResult` and the error.  When the bytes cannot be
+        decoded, the error is a :class:`~ipyasyncresult.errors.ResultDecodeError` and ``raw`` stays.
+        """
+
+
+class Ledger:
+    """Records of unfinished tasks by ``msg_id``; finished ones belong to who holds the result.
+
+    Parameters
+    ----------
+    codec : Codec
+    waits : Waits, optional
+        How callers sleep; by default on a condition.
+    clock : callable, optional
+        Seconds since the epoch, for ``submitted`` and ``received``.
+    callbacks_due : callable, optional
+        Called when callbacks wait to be run by :meth:`run_callbacks`; by default the feeding
+        thread runs them at once.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        waits: Waits | None = None,
+        clock: Callable[[], float] = time.time,
+        callbacks_due: Callable[[], None] | None = None,
+    ) -> None:
+        self.codec = codec
+        self.waits: Waits = waits if waits is not None else ConditionWaits()
+        self.clock = clock
+        self.late = 0  # events for tasks that had already ended
+        self._pending: dict[str, TaskRecord] = {}
+        self._lock = threading.Lock()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._running_calls = threading.Lock()
+        self._callbacks_due = callbacks_due or self.run_callbacks
+
+    # -- submitting ------------------------------------------------------------------------------
+
+    def submit(self, msg_id: str, target: int | None = None) -> TaskRecord:
+        """A new pending record.  Any thread."""
+        record = TaskRecord(msg_id, self.clock(), target)
+        self._pending[msg_id] = record  # one dict store is atomic
+        return record
+
+    def submit_many(self, records: Iterable[TaskRecord]) -> None:
+        """Enter records made by the caller.  Any thread."""
+        self._pending.update({record.msg_id: record for record in records})
+
+    def forget(self, msg_ids: Iterable[str]) -> None:
+        """Take back records whose submission failed; nobody else has seen them."""
+        for msg_id in msg_ids:
+            self._pending.pop(msg_id, None)
+
+    def pending(self, msg_ids: Iterable[str]) -> list[TaskRecord]:
+        """The unfinished records of these ids.
+
+        Raises
+        ------
+        UnknownTaskError
+            When one is not known here or has ended; ``client.get_result`` finds those.
+        """
+        found = []
+        for msg_id in msg_ids:
+            record = self._pending.get(msg_id)
+            if record is None:
+                raise UnknownTaskError(
+                    f"msg_id {msg_id!r} is not outstanding in this client; "
+                    "client.get_result(msg_ids) finds finished tasks and those of other clients"
+                )
+            found.append(record)
+        return found
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Ids of all unfinished tasks."""
+        with self._lock:
+            return set(self._pending)
+
+    def has_outstanding(self) -> bool:
+        """Whether anything is unfinished."""
+        return bool(self._pending)
+
+    # -- feeding ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Feed events.  The lock is held inside; waiters and callbacks come after."""
+        batch = Batch(self, self.clock())
+        self._lock.acquire()
+        try:
+            yield batch
+        finally:
+            self._lock.release()
+            self._queue_followers(batch)
+            self.waits.notify()
+            if self._calls:
+                self._callbacks_due()
+
+    def _queue_followers(self, batch: Batch) -> None:
+        for tally, records in batch.changed.items():
+            for follower in tuple(tally.followers or ()):
+                self._calls.append((follower, (records,)))
+        # Completion callbacks go after the last change was shown.
+        for callback in batch.completed:
+            self._calls.append((callback, ()))
+
+    def run_callbacks(self) -> None:
+        """Run what is queued, one after the other; what they raise is logged.
+
+        Whoever finds another thread at it leaves: that thread takes the rest, too.
+        """
+        while self._calls and self._running_calls.acquire(blocking=False):
+            try:
+                while self._calls:
+                    call, args = self._calls.popleft()
+                    try:
+                        call(*args)
+                    except Exception:
+                        _log.exception("a callback of a result raised")
+            finally:
+                self._running_calls.release()
+
+    # -- counting --------------------------------------------------------------------------------
+
+    def count(self, tally: Tally, records: Sequence[TaskRecord]) -> None:
+        """Let `tally` count these records, from where they are now.  Any thread."""
+        with self._lock:
+            for record in records:
+                items = record.items
+                tally.total += items
+                if record.status in FINAL:
+                    tally.finished += items
+                    tally.failed += record.failed_items
+                    tally.failures += record.failed_items > 0
+                    continue
+                tally.left += 1
+                if record.status is Status.RUNNING:
+                    tally.running += items
+                if record.tallies is None:
+                    record.tallies = tally
+                elif isinstance(record.tallies, list):
+                    record.tallies.append(tally)
+                else:
+                    record.tallies = [record.tallies, tally]
+
+    def track_arrivals(self, tally: Tally, records: Sequence[TaskRecord]) -> list[TaskRecord]:
+        """The finished tasks of `tally` in the order they came; the list grows by itself."""
+        with self._lock:
+            if tally.arrivals is None:
+                ended = [record for record in records if record.received is not None]
+                tally.arrivals = sorted(ended, key=lambda record: record.received or 0.0)
+            return tally.arrivals
+
+    def when_done(self, tally: Tally, callback: Callable[[], object]) -> None:
+        """Call once, when the last task of `tally` ended (at once if it has)."""
+        with self._lock:
+            if tally.left:
+                if tally.callbacks is None:
+                    tally.callbacks = []
+                tally.callbacks.append(callback)
+                return
+        self._calls.append((callback, ()))
+        self._callbacks_due()
+
+    def follow(
+        self, tally: Tally, callback: Callable[[Sequence[TaskRecord]], None]
+    ) -> Callable[[], None]:
+        """Call with the changed records after each batch; returns what stops it."""
+        follower = Follower(callback)
+        with self._lock:
+            tally.followers = [*(tally.followers or ()), follower]
+
+        def stop() -> None:
+            with self._lock:
+                tally.followers = [f for f in tally.followers or () if f is not follower] or None
+            follower.stop()
+
+        return stop
+
+
+class Batch:
+    """Events of one moment, applied under the ledger's lock.  Unknown ids are counted, no more."""
+
+    __slots__ = ("_ledger", "_pending", "changed", "completed", "now")
+
+    def __init__(self, ledger: Ledger, now: float) -> None:
+        self._ledger = ledger
+        self._pending = ledger._pending  # noqa: SLF001  one object in two classes
+        self.now = now
+        self.changed: dict[Tally, list[TaskRecord]] = {}
+        self.completed: list[Callable[[], object]] = []
+
+    def get(self, msg_id: str) -> TaskRecord | None:
+        """The unfinished record, or None (then the event is late)."""
+        record = self._pending.get(msg_id)
+        if record is None:
+            self._ledger.late += 1
+        return record
+
+    def started(self, msg_id: str, engine_id: int | None, started: float) -> None:
+        """An engine runs it."""
+        record = self.get(msg_id)
+        if record is None or record.status is not Status.PENDING:
+            return
+        record.status = Status.RUNNING
+        record.engine_id = engine_id
+        record.started = started
+        for tally in _tallies(record):
+            tally.running += record.items
+            self._note(tally, record)
+
+    def requeued(self, msg_id: str) -> None:
+        """It waits again: its engine gave it back, or died and it is retried."""
+        record = self.get(msg_id)
+        if record is None or record.status is not Status.RUNNING:
+            return
+        record.status = Status.PENDING
+        record.started = None
+        for tally in _tallies(record):
+            tally.running -= record.items
+            self._note(tally, record)
+
+    def output(self, msg_id: str, outputs: Sequence[Output]) -> None:
+        """More output, in order."""
+        record = self.get(msg_id)
+        if record is None or not outputs:
+            return
+        if record.outputs is None:
+            record.outputs = []
+        record.outputs.extend(outputs)
+        for tally in _tallies(record):
+            self._note(tally, record)
+
+    def finish(
+        self,
+        msg_id: str,
+        status: Status,
+        *,
+        raw: Any = None,
+        error: BaseException | None = None,
+        failed_items: int | None = None,
+    ) -> TaskRecord | None:
+        """The task ended.  Returns its record for further fields, or None when it is unknown."""
+        record = self._pending.pop(msg_id, None)
+        if record is None:
+            self._ledger.late += 1
+            return None
+        record.received = self.now
+        record.raw = raw
+        record.error = error
+        if status is not Status.DONE:
+            record.failed_items = record.items if failed_items is None else failed_items
+        was_running = record.status is Status.RUNNING
+        record.status = status
+        tallies = record.tallies
+        if tallies is not None:
+            record.tallies = None
+            for tally in (tallies,) if tallies.__class__ is Tally else tallies:  # type: ignore[union-attr]
+                self._count_end(tally, record, was_running)
+        return record
+
+    def _count_end(self, tally: Tally, record: TaskRecord, was_running: bool) -> None:
+        items = record.items
+        tally.finished += items
+        if was_running:
+            tally.running -= items
+        if record.failed_items:
+            tally.failed += record.failed_items
+            tally.failures += 1
+        if tally.followers is not None:
+            self._note(tally, record)
+        if tally.arrivals is not None:
+            tally.arrivals.append(record)
+        tally.left -= 1
+        if not tally.left and tally.callbacks is not None:
+            self.completed.extend(tally.callbacks)
+            tally.callbacks = None
+
+    def finish_all(self, status: Status, error: Callable[[TaskRecord], BaseException]) -> None:
+        """End everything that is unfinished (the hub is gone, the client closes)."""
+        for msg_id, record in list(self._pending.items()):
+            self.finish(msg_id, status, error=error(record))
+
+    def _note(self, tally: Tally, record: TaskRecord) -> None:
+        if tally.followers is not None:
+            self.changed.setdefault(tally, []).append(record)
+
+
+def _tallies(record: TaskRecord) -> Sequence[Tally]:
+    tallies = record.tallies
+    if tallies is None:
+        return ()
+    return tallies if isinstance(tallies, list) else (tallies,)

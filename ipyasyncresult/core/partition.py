@@ -1,0 +1,101 @@
+"""How a sequence is dealt out to engines or chunks, and put together again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+__all__ = ["DISTRIBUTIONS", "ChunkResult", "Map", "RoundRobinMap", "check_chunksize"]
+
+
+class ChunkResult(NamedTuple):
+    """What a chunk of a map returned when some of its items failed.
+
+    ``failures`` maps the position in the chunk to an encoded
+    :class:`~ipyasyncresult.core.failure.Failure`; ``values`` has None there.
+    """
+
+    values: list[Any]
+    failures: dict[int, bytes]
+
+
+class Map:
+    """Blocks: each part is a run of neighbours."""
+
+    name = "b"
+
+    def getPartition(self, seq: Sequence[Any], p: int, q: int, n: int | None = None) -> Any:
+        """Part `p` of `q` of the sequence, whose length may be given as `n`.
+
+        Parts differ in length by one at most.  Slices of arrays stay views.
+        """
+        size = len(seq) if n is None else n
+        if not 0 <= p < q:
+            raise ValueError(f"p must be 0 .. {q - 1} for q={q} parts, not {p}")
+        base, extra = divmod(size, q)
+        start = p * base + min(p, extra)
+        stop = start + base + (p < extra)
+        try:
+            return seq[start:stop]
+        except TypeError:  # a set, a dict view: no slices
+            return list(islice(iter(seq), start, stop))
+
+    def joinPartitions(self, parts: Sequence[Any]) -> Any:
+        """The sequence again: arrays are concatenated, everything else becomes a list."""
+        return self._join_arrays(parts) if _is_array(parts) else list(chain.from_iterable(parts))
+
+    def _join_arrays(self, parts: Sequence[Any]) -> Any:
+        return sys.modules["numpy"].concatenate(parts)
+
+
+class RoundRobinMap(Map):
+    """Cards: part p of q is every q-th item, starting with the p-th."""
+
+    name = "r"
+
+    def getPartition(self, seq: Sequence[Any], p: int, q: int, n: int | None = None) -> Any:
+        size = len(seq) if n is None else n
+        if not 0 <= p < q:
+            raise ValueError(f"p must be 0 .. {q - 1} for q={q} parts, not {p}")
+        try:
+            return seq[p:size:q]
+        except TypeError:
+            return list(islice(iter(seq), p, size, q))
+
+    def joinPartitions(self, parts: Sequence[Any]) -> Any:
+        if _is_array(parts):
+            joined = self._join_arrays(parts)
+            whole = joined.copy()
+            start = 0
+            for p, part in enumerate(parts):
+                whole[p :: len(parts)] = joined[start : start + len(part)]
+                start += len(part)
+            return whole
+        joined = []
+        longest = max((len(part) for part in parts), default=0)
+        for index in range(longest):
+            joined += [part[index] for part in parts if index < len(part)]
+        return joined
+
+
+DISTRIBUTIONS: dict[str, type[Map]] = {"b": Map, "r": RoundRobinMap}
+"""What ``dist=`` may be: blocks or round robin."""
+
+
+def _is_array(parts: Sequence[Any]) -> bool:
+    # numpy is never imported here: when a part is an array, it is loaded already.
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and len(parts) > 0 and isinstance(parts[0], numpy.ndarray)
+
+
+def check_chunksize(chunksize: int | None) -> None:
+    """Refuse what cannot be the size of a chunk."""
+    if chunksize is None:
+        return
+    if isinstance(chunksize, bool) or not isinstance(chunksize, int):
+        kind = type(chunksize).__name__
+        raise TypeError(f"chunksize must be an integer >= 1 or None, not {kind} {chunksize!r}")
+    if chunksize < 1:
+        raise ValueError(f"chunksize must be >= 1 (or None to choose it), not {chunksize}")

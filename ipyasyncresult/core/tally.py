@@ -1,0 +1,58 @@
+"""Counters of one result, kept up to date by the ledger, so that asking costs nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from ipyasyncresult.core.task import Counts, TaskRecord
+
+__all__ = ["Follower", "Tally"]
+
+
+class Tally:
+    """How far the tasks of one result are.
+
+    All fields are written under the ledger's lock.  Readers need no lock: each field is one
+    number.  ``left`` reaches zero last, after every other field of the batch is right.
+    """
+
+    __slots__ = ("arrivals", "callbacks", "failed", "failures", "finished", "followers", "left",
+                 "running", "total")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.total = 0  # items
+        self.finished = 0  # items of finished tasks
+        self.failed = 0  # items
+        self.running = 0  # items of tasks that an engine said it runs
+        self.failures = 0  # tasks that did not end well (for fail-fast waits)
+        self.left = 0  # tasks that are not finished
+        self.arrivals: list[TaskRecord] | None = None  # finished tasks in the order they came
+        self.callbacks: list[Callable[[], object]] | None = None  # once, when left reaches zero
+        self.followers: list[Follower] | None = None  # on every change
+
+    def counts(self) -> Counts:
+        """The four numbers at one moment."""
+        return Counts(self.total, self.finished, self.failed, self.running)
+
+
+class Follower:
+    """One subscription to the changes of a result."""
+
+    __slots__ = ("_active", "_callback", "_turn")
+
+    def __init__(self, callback: Callable[[Sequence[TaskRecord]], None]) -> None:
+        self._callback = callback
+        self._active = True
+        # Reentrant: a callback may stop its own subscription.
+        self._turn = threading.RLock()
+
+    def __call__(self, records: Sequence[TaskRecord]) -> None:
+        with self._turn:
+            if self._active:
+                self._callback(records)
+
+    def stop(self) -> None:
+        """After this returns, no call is under way and none will come."""
+        with self._turn:
+            self._active = False

@@ -1,0 +1,181 @@
+"""The waiting side of a result: threads, callbacks, Futures and ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from ipyasyncresult.core.ledger import Ledger
+from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.errors import ResultNotReady, TimeoutError
+
+if TYPE_CHECKING:
+    from ipyasyncresult.core.asyncresult import AsyncResult
+
+__all__ = ["ReturnWhen", "TaskFuture", "Waitable", "check_return_when"]
+
+ReturnWhen = Literal["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"]
+_RETURN_WHEN = ("FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED")
+
+# An interrupt reaches a cell that awaits only when the event loop wakes for something else.
+_AWAIT_SLICE = 0.1
+
+
+def check_return_when(return_when: str | None) -> None:
+    """Refuse what is not one of the names of ``concurrent.futures``."""
+    if return_when is not None and return_when not in _RETURN_WHEN:
+        raise ValueError(f"return_when must be one of {_RETURN_WHEN}, not {return_when!r}")
+
+
+class Waitable:
+    """What can be waited for: a tally in a ledger.  All methods: any thread."""
+
+    __slots__ = ()
+
+    _ledger: Ledger
+    _tally: Tally
+
+    def ready(self) -> bool:
+        """Whether every task has ended, in whatever way.  Never waits."""
+        tally = self._tally
+        if tally.left:
+            self._ledger.waits.wait(lambda: not tally.left, 0)  # take what has arrived
+        return not tally.left
+
+    done = ready
+
+    def successful(self) -> bool:
+        """Whether every task ended well.
+
+        Raises
+        ------
+        ResultNotReady
+            Before the end.
+        """
+        if not self.ready():
+            raise ResultNotReady("the result is not ready: successful() is known at the end only")
+        return not self._tally.failures
+
+    @overload
+    def wait(self, timeout: float | None = -1) -> None: ...
+    @overload
+    def wait(
+        self, timeout: float | None = -1, *, return_when: ReturnWhen
+    ) -> tuple[set[AsyncResult], set[AsyncResult]]: ...
+    def wait(
+        self, timeout: float | None = -1, *, return_when: ReturnWhen | None = None
+    ) -> tuple[set[AsyncResult], set[AsyncResult]] | None:
+        """Wait until the end or until `timeout` seconds passed.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; -1 and None wait for ever, 0 polls.
+        return_when : str, optional
+            ``'FIRST_COMPLETED'``, ``'FIRST_EXCEPTION'`` or ``'ALL_COMPLETED'``, as in
+            ``concurrent.futures``.
+
+        Returns
+        -------
+        None
+            Always, as the reference says; with `return_when` two sets of single results, those
+            that are done and those that are not.
+        """
+        check_return_when(return_when)
+        self._wait(check_timeout(timeout), return_when)
+        return None if return_when is None else self._partition_done()
+
+    def _wait(self, timeout: float | None, return_when: ReturnWhen | None = None) -> bool:
+        tally = self._tally
+        if return_when in (None, "ALL_COMPLETED"):
+            return self._ledger.waits.wait(lambda: not tally.left, timeout)
+        if return_when == "FIRST_EXCEPTION":
+            return self._ledger.waits.wait(lambda: tally.failures or not tally.left, timeout)  # type: ignore[arg-type, return-value]
+        return self._ledger.waits.wait(lambda: tally.finished or not tally.left, timeout)  # type: ignore[arg-type, return-value]
+
+    def _partition_done(self) -> tuple[set[AsyncResult], set[AsyncResult]]:
+        raise NotImplementedError
+
+    def wait_for_output(self, timeout: float | None = -1) -> bool:
+        """Wait until all outputs are there; True when they are.
+
+        Outputs and result travel in one ordered stream: a finished task's outputs are there.
+        """
+        return self._wait(check_timeout(timeout))
+
+    def add_done_callback(self, fn: Callable[[Self], object]) -> None:
+        """Call ``fn(result)`` once, when all tasks have ended (at once if they have).
+
+        Callbacks run one after the other on a thread of the client; keep them short.  What they
+        raise is logged.
+        """
+        self._ledger.when_done(self._tally, lambda: fn(self))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._get_async().__await__()
+
+    async def _get_async(self) -> Any:
+        tally = self._tally
+        await self._wait_async(lambda: not tally.left)
+        return self.get(0)  # type: ignore[attr-defined]
+
+    async def _wait_async(self, predicate: Callable[[], object]) -> None:
+        """Wait without blocking the event loop; a cancelled wait leaves the tasks alone."""
+        if predicate():
+            return
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def wake(_records: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(changed.set)
+
+        stop = self._ledger.follow(self._tally, wake)
+        try:
+            while not predicate():
+                waiter = asyncio.ensure_future(changed.wait())
+                try:
+                    await asyncio.wait({waiter}, timeout=_AWAIT_SLICE)
+                finally:
+                    waiter.cancel()
+                changed.clear()
+        finally:
+            stop()
+
+
+class TaskFuture(concurrent.futures.Future[Any]):
+    """A Future that decodes the result in the thread that asks, not in the one that receives."""
+
+    def __init__(self, source: AsyncResult) -> None:
+        super().__init__()
+        self._source = source
+        self.set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._wait_done(timeout)
+        return self._source.get(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._wait_done(timeout)
+        return self._source.exception(0)
+
+    def _wait_done(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # The source's own wait may receive in this thread, which saves a switch.
+        if not self._source._wait(timeout):
+            raise TimeoutError(f"no result within {timeout} s; the task goes on")
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        super().result(left)
+
+    def cancel(self) -> bool:
+        """Take the task back if it has not started; True when that worked."""
+        self._source.abort()
+        return self._source.aborted()
+
+    def cancelled(self) -> bool:
+        return self._source.aborted()

@@ -1,0 +1,293 @@
+"""One engine: receive tasks, run them one after the other, send what they print and return.
+
+Two threads share one socket, and whoever holds ``_turn`` may use it::
+
+    main thread   holds the turn while it waits, receives and sends;
+                  gives it away while user code runs
+    pump thread   gets it then, 50 times a second at most: sends the outputs so far, says that the
+                  task runs, takes in further messages (a recall, more work)
+
+So a short task costs no thread switch, outputs and results leave in one ordered stream, and a long
+task is seen live.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from mmap import mmap
+from typing import Any
+
+import zmq
+
+from ipyasyncresult._version import __version__
+from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.sockets import make_socket, receive, send
+from ipyasyncresult.wire.versions import python_version
+from ipyasyncresult.worker.capture import Capture, Recorder
+from ipyasyncresult.worker.runner import Outcome, Runner
+
+__all__ = ["EngineLoop", "EngineSettings", "run_engine"]
+
+_PUMP_INTERVAL = 0.02
+"""Seconds between two looks of the pump at a running task."""
+_HOLD_RESULTS = 0.001
+"""Seconds that results of short tasks may wait for company."""
+_IDLE_LOOK = 1000
+"""Milliseconds between two looks of an idle engine at what background processes printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What every engine of a cluster starts with.
+
+    Attributes
+    ----------
+    url : str
+        Where the hub listens for engines.
+    import_path : list of str
+        ``sys.path`` of the client, so that what it can import can be imported here.
+    output_limit : int
+        Characters of stream text kept per task.
+    """
+
+    url: str
+    import_path: list[str] = field(default_factory=list)
+    output_limit: int = 1_000_000
+
+
+def run_engine(
+    settings: EngineSettings, engine_id: int, uuid: str, counter: mmap, files: tuple[int, int]
+) -> None:
+    """Be an engine until the hub says stop.  The main thread of a process of its own."""
+    sys.path[:] = settings.import_path or sys.path
+    capture = Capture(*files)
+    capture.install()
+    runner = Runner(capture=capture)
+    loop = EngineLoop(settings, runner, capture, counter)
+    signal.signal(signal.SIGINT, lambda *_: _interrupt(runner))
+    loop.run(engine_id, uuid)
+
+
+def _interrupt(runner: Runner) -> None:
+    """An interrupt is for user code; one that comes between two tasks has nothing to do."""
+    if runner.running:
+        raise KeyboardInterrupt
+
+
+class EngineLoop:
+    """The engine's socket, its queue and its two threads.
+
+    Parameters
+    ----------
+    settings : EngineSettings
+    runner : Runner
+    capture : Capture
+    counter : mmap
+        Eight bytes shared with the parent: how many tasks were begun.  After a death it tells
+        which of the tasks sent here had run.
+    """
+
+    def __init__(
+        self, settings: EngineSettings, runner: Runner, capture: Capture, counter: mmap
+    ) -> None:
+        self._settings = settings
+        self._runner = runner
+        self._capture = capture
+        self._counter = memoryview(counter).cast("Q")
+        self._turn = threading.Lock()
+        # Everything below is touched only by who holds the turn.
+        self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
+        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned] = []
+        self._frames: list[Any] = []
+        self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
+        self._current: m.Task | None = None
+        self._recorder: Recorder | None = None
+        self._began = 0.0  # epoch seconds of the current task
+        self._announced = False
+        self._late: deque[Recorder] = deque()  # any thread appends
+        self._stopping = False
+        self._pid = os.getpid()
+
+    def run(self, engine_id: int, uuid: str) -> None:
+        """Serve until told to stop."""
+        context: zmq.Context[Any] = zmq.Context()
+        self._socket = make_socket(context, zmq.DEALER, uuid.encode())
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._wake, zmq.POLLIN)
+        self._capture.on_late = self._note_late
+        self._turn.acquire()
+        self._socket.connect(self._settings.url)
+        hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
+        send(self._socket, [m.encode(hello)])
+        threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()
+        while not self._stopping:
+            if self._queue:
+                self._run_next()
+                if time.monotonic() - self._oldest > _HOLD_RESULTS:
+                    self._flush()
+                if not self._queue:
+                    self._take_in()
+            else:
+                self._flush()
+                self._wait()
+        self._flush()
+        self._socket.close(linger=200)
+        context.term()
+
+    # -- the main thread -------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        ready = dict(self._poller.poll(_IDLE_LOOK))
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        self._send_late()
+        self._capture.drain()
+        self._take_in()
+
+    def _run_next(self) -> None:
+        task, function, buffers = self._queue.popleft()
+        self._current = task
+        self._announced = False
+        self._began = time.time()
+        self._counter[0] += 1
+        recorder = self._recorder = self._capture.begin(task.msg_id)
+        self._turn.release()
+        try:
+            outcome = self._execute(task, function, buffers)
+        finally:
+            self._turn.acquire()
+        if os.getpid() != self._pid:
+            os._exit(0)  # a task forked: its child must not speak for this engine
+        self._capture.end(recorder)
+        self._current = None
+        self._take_outputs(task, recorder)
+        self._add_outcome(task, outcome)
+
+    def _execute(self, task: m.Task, function: bytes, buffers: Sequence[Any]) -> Outcome:
+        runner = self._runner
+        if task.kind == m.CELL:
+            return runner.run_cell(
+                function.decode(),
+                silent=bool(task.options & m.SILENT),
+                store_history=not task.options & m.NO_HISTORY,
+            )
+        return runner.run_call(function, task.arguments, buffers)
+
+    def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
+        if outcome.ok:
+            status = m.PARTIAL if outcome.failed_items else m.OK
+        else:
+            status = m.ERROR
+        if not self._items:
+            self._oldest = time.monotonic()
+        self._items.append(
+            m.Finished(
+                task.msg_id,
+                status,
+                outcome.body,
+                len(outcome.buffers),
+                outcome.started,
+                outcome.completed,
+                outcome.duration,
+                failed_items=outcome.failed_items if outcome.ok else task.items,
+            )
+        )
+        self._frames += outcome.buffers
+
+    # -- the pump --------------------------------------------------------------------------------
+
+    def _pump_forever(self) -> None:
+        while True:
+            time.sleep(_PUMP_INTERVAL)
+            with self._turn:
+                if self._stopping:
+                    return
+                self._pump()
+
+    def _pump(self) -> None:
+        task = self._current
+        if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
+            self._capture.drain()
+            if self._recorder is not None:
+                self._take_outputs(task, self._recorder)
+            if not self._announced:
+                self._announced = True
+                self._items.append(m.Started(task.msg_id, -1, self._began))
+        self._send_late()
+        self._take_in()
+        self._flush()
+
+    # -- what both do, with the turn -------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        """Take in every message that is there."""
+        while (received := receive(self._socket)) is not None:
+            header, frames = received
+            message = m.decode_to_engine(header)
+            if isinstance(message, m.Run):
+                self._enqueue(message, frames)
+            elif isinstance(message, m.Recall):
+                self._give_back(message.msg_ids)
+            else:
+                self._stopping = True
+
+    def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
+        functions = message.functions
+        position = 0
+        for task in message.tasks:
+            buffers: Sequence[Any] = ()
+            if task.frames:
+                buffers = [frame.buffer for frame in frames[position : position + task.frames]]
+                position += task.frames
+            self._queue.append((task, functions[task.function], buffers))
+
+    def _give_back(self, msg_ids: list[str] | None) -> None:
+        wanted = None if msg_ids is None else set(msg_ids)
+        given: list[str] = []
+        kept = deque[tuple[m.Task, bytes, Sequence[Any]]]()
+        for entry in self._queue:
+            if wanted is None or entry[0].msg_id in wanted:
+                given.append(entry[0].msg_id)
+            else:
+                kept.append(entry)
+        self._queue = kept
+        left = [] if wanted is None else [i for i in msg_ids or () if i not in set(given)]
+        self._items.append(m.Returned(given, left))
+
+    def _take_outputs(self, task: m.Task, recorder: Recorder) -> None:
+        outputs = recorder.take()
+        if outputs:
+            if not self._items:
+                self._oldest = time.monotonic()
+            self._items.append(m.OutputPiece(task.msg_id, encode_outputs(outputs)))
+
+    def _flush(self) -> None:
+        if not self._items:
+            return
+        send(self._socket, [m.encode(m.Stream(self._items)), *self._frames])
+        self._items = []
+        self._frames = []
+
+    # -- output of threads that outlive their task -----------------------------------------------
+
+    def _note_late(self, recorder: Recorder) -> None:
+        """Any thread: a task's thread printed after the task's end."""
+        self._late.append(recorder)
+        os.eventfd_write(self._wake, 1)
+
+    def _send_late(self) -> None:
+        while self._late:
+            recorder = self._late.popleft()
+            outputs = recorder.take()
+            if outputs:
+                self._items.append(m.OutputPiece(recorder.owner, encode_outputs(outputs)))

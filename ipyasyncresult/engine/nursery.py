@@ -1,0 +1,231 @@
+"""The nursery: one warm, single-threaded process that forks engines and watches them.
+
+It imports what every engine needs, once, and then does nothing but wait for two things: lines from
+the hub, and children that die, stop or go on.  It never runs user code and never starts a thread,
+so forking it is safe.  When the hub is gone it takes its engines with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from ipyasyncresult.engine.loop import EngineSettings, run_engine
+from ipyasyncresult.worker.capture import create_capture_file, read_tail
+
+__all__ = ["Nursery"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PATIENCE = 1.0
+"""Seconds that engines have to end by themselves before they are killed."""
+_COUNTER_BYTES = 8
+
+
+class Child:
+    """One engine, as its parent knows it."""
+
+    __slots__ = ("counter", "engine_id", "pid", "stderr", "stdout", "uuid")
+
+    def __init__(self, engine_id: int, uuid: str) -> None:
+        self.engine_id = engine_id
+        self.uuid = uuid
+        self.pid = 0
+        # The child writes how many tasks it began; the page outlives it.
+        self.counter = mmap.mmap(-1, _COUNTER_BYTES)
+        self.stdout = create_capture_file("stdout")
+        self.stderr = create_capture_file("stderr")
+
+    def begun(self) -> int:
+        """How many tasks the engine ever began."""
+        return int.from_bytes(self.counter[:_COUNTER_BYTES], sys.byteorder)
+
+    def close(self) -> None:
+        """Give back what was kept for it."""
+        self.counter.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+
+class Nursery:
+    """Forks engines on request and reports what becomes of them.
+
+    Parameters
+    ----------
+    hub : socket.socket
+        The hub's end of the line.
+    """
+
+    def __init__(self, hub: socket.socket) -> None:
+        self._hub = hub
+        self._children: dict[int, Child] = {}  # by pid
+        self._settings: EngineSettings | None = None
+        self._unread = b""
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+
+    def run(self) -> None:
+        """Serve until the hub is gone."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the hub's end is what ends it
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        while True:
+            ready, _, _ = select.select([self._hub, self._wake_read], [], [])
+            if self._wake_read in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+                self._reap()
+            if self._hub in ready and not self._listen():
+                break
+        self._end_all()
+
+    # -- the hub ---------------------------------------------------------------------------------
+
+    def _listen(self) -> bool:
+        data = b""
+        with contextlib.suppress(OSError):
+            data = self._hub.recv(1 << 16)
+        if not data:
+            return False
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._obey(json.loads(line))
+        return True
+
+    def _obey(self, wish: dict[str, Any]) -> None:
+        if "settings" in wish:
+            self._settings = EngineSettings(**wish["settings"])
+        elif "fork" in wish:
+            self._fork(wish["fork"], wish["uuid"])
+        elif "signal" in wish:
+            for child in self._children.values():
+                if child.uuid == wish["uuid"]:
+                    _signal(child.pid, wish["signal"], group=wish["group"])
+
+    def _tell(self, event: str, child: Child, **more: Any) -> None:
+        notice = {"event": event, "engine_id": child.engine_id, "uuid": child.uuid, **more}
+        with contextlib.suppress(OSError):  # the hub is gone: the next turn ends everything
+            self._hub.sendall(json.dumps(notice).encode() + b"\n")
+
+    # -- children --------------------------------------------------------------------------------
+
+    def _fork(self, engine_id: int, uuid: str) -> None:
+        assert self._settings is not None, "settings come first"
+        try:
+            child = Child(engine_id, uuid)
+            pid = os.fork()
+        except OSError as error:  # out of processes, memory or descriptors
+            notice = {"event": "exited", "engine_id": engine_id, "uuid": uuid, "begun": 0}
+            notice["stderr"] = f"cannot start an engine: {error}"
+            self._hub.sendall(json.dumps(notice).encode() + b"\n")
+            return
+        if pid == 0:
+            self._become_engine(child)
+        child.pid = pid
+        self._children[pid] = child
+        self._tell("forked", child, pid=pid)
+
+    def _become_engine(self, child: Child) -> NoReturn:
+        code = 1
+        try:
+            parent = os.getppid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.setsid()  # a group of its own: what it starts can be ended with it
+            _die_with_parent(parent)
+            self._hub.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            for sibling in self._children.values():
+                sibling.close()
+            assert self._settings is not None
+            run_engine(
+                self._settings,
+                child.engine_id,
+                child.uuid,
+                child.counter,
+                (child.stdout, child.stderr),
+            )
+            code = 0
+        except BaseException:  # noqa: BLE001  nothing may return into the nursery's loop
+            import traceback
+
+            text = traceback.format_exc()
+            os.write(child.stderr, text.encode(errors="replace"))
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self._children.get(pid)
+            if child is None:
+                continue
+            if os.WIFSTOPPED(status):
+                self._tell("stopped", child)
+            elif os.WIFCONTINUED(status):
+                self._tell("continued", child)
+            else:
+                self._bury(child, status)
+
+    def _bury(self, child: Child, status: int) -> None:
+        del self._children[child.pid]
+        _signal(child.pid, signal.SIGKILL, group=True)  # what it started
+        died = (
+            {"signal": signal.Signals(os.WTERMSIG(status)).name}
+            if os.WIFSIGNALED(status)
+            else {"exit_code": os.WEXITSTATUS(status)}
+        )
+        stderr = read_tail(child.stderr)
+        self._tell("exited", child, begun=child.begun(), stderr=stderr, **died)
+        child.close()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _end_all(self) -> None:
+        """Engines that were told to stop go by themselves; the others are ended."""
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            for pid in self._children:
+                _signal(pid, number, group=True)
+        deadline = time.monotonic() + _PATIENCE
+        while self._children and time.monotonic() < deadline:
+            select.select([self._wake_read], [], [], max(0.0, deadline - time.monotonic()))
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+            self._reap()
+        for pid in list(self._children):
+            _signal(pid, signal.SIGKILL, group=True)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _signal(pid: int, number: int, *, group: bool) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Let the kernel end this process when the nursery is killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died between the fork and now
+        os._exit(1)

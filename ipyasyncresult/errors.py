@@ -1,0 +1,308 @@
+"""Every error this package raises.
+
+::
+
+    Exception
+    ├── IpyAsyncResultError
+    │   ├── RemoteError            a task raised; also of the type that it raised
+    │   ├── CompositeError         several tasks of one result failed
+    │   ├── TaskAborted            a task was taken back before it ran  (CancelledError)
+    │   ├── EngineError            an engine died under a task           (BrokenProcessPool)
+    │   ├── HubError               the hub died, or the connection to it did (ConnectionError)
+    │   ├── ResultDecodeError      a result came, but cannot be unpickled here
+    │   ├── SerializationError     an argument or a result cannot be pickled (TypeError)
+    │   ├── ResultNotReady         asked too early     (AssertionError, ValueError, RuntimeError)
+    │   ├── VersionMismatch        client, hub and engine do not fit together
+    │   ├── StartError             a hub or an engine did not start
+    │   ├── NoEnginesError         nobody is there to run a direct task
+    │   ├── UnknownTaskError       no such task here     (KeyError)
+    │   └── CapabilityError        this backend cannot do that (NotImplementedError)
+    └── TimeoutError               the builtin and multiprocessing's at once
+
+What stands in brackets is a further base class, so that ``except`` clauses written for the standard
+library, for ``multiprocessing`` or for ipyparallel go on to work.
+"""
+
+from __future__ import annotations
+
+import builtins
+import concurrent.futures
+import multiprocessing
+import pickle
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from ipyasyncresult.core.failure import Failure
+
+__all__ = [
+    "CapabilityError",
+    "CompositeError",
+    "EngineError",
+    "HubError",
+    "IpyAsyncResultError",
+    "NoEnginesError",
+    "RemoteError",
+    "ResultDecodeError",
+    "ResultNotReady",
+    "SerializationError",
+    "StartError",
+    "TaskAborted",
+    "TimeoutError",
+    "UnknownTaskError",
+    "VersionMismatch",
+    "remote_error",
+]
+
+
+class IpyAsyncResultError(Exception):
+    """Base of all errors of this package but :class:`TimeoutError`."""
+
+
+class TimeoutError(builtins.TimeoutError, multiprocessing.TimeoutError):
+    """The result did not come within the given number of seconds; the task goes on."""
+
+
+class ResultNotReady(IpyAsyncResultError, AssertionError, ValueError, RuntimeError):
+    """``successful()`` was asked before the end.
+
+    It is what the reference (AssertionError), multiprocessing (ValueError) and ipyparallel
+    (RuntimeError) raise.
+    """
+
+
+class TaskAborted(IpyAsyncResultError, concurrent.futures.CancelledError):
+    """The task was taken back before it ran."""
+
+    def __init__(self, msg_id: str = "") -> None:
+        super().__init__(f"task {msg_id} was aborted before it ran")
+        self.msg_id = msg_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.msg_id,)
+
+
+class EngineError(IpyAsyncResultError, BrokenProcessPool):
+    """An engine died while it ran the task; only that task is lost."""
+
+
+class HubError(IpyAsyncResultError, ConnectionError):
+    """The hub died or closed, or the connection to it is gone."""
+
+
+class ResultDecodeError(IpyAsyncResultError):
+    """A result arrived but could not be unpickled here; the cause is attached.
+
+    The bytes are kept: after the missing module was imported, ``get()`` may succeed.
+    """
+
+
+class SerializationError(IpyAsyncResultError, TypeError, pickle.PicklingError):
+    """A function, an argument or a result cannot be pickled; the message names the place."""
+
+
+class VersionMismatch(IpyAsyncResultError):
+    """Client, hub and engine run versions that do not fit together."""
+
+
+class StartError(IpyAsyncResultError, RuntimeError):
+    """A hub or an engine did not start; the message carries the end of what it printed."""
+
+
+class NoEnginesError(IpyAsyncResultError, RuntimeError):
+    """A direct task was submitted, but the cluster has no engine."""
+
+
+class UnknownTaskError(IpyAsyncResultError, KeyError):
+    """No task of that id, label or number is known."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class CapabilityError(IpyAsyncResultError, NotImplementedError):
+    """The backend in use cannot do what was asked; the message says what it can."""
+
+
+class RemoteError(IpyAsyncResultError):
+    """A task raised on its engine.
+
+    The object raised by ``get()`` is also an instance of the original type where that type can
+    be imported here, so ``except ZeroDivisionError`` works.
+
+    Attributes
+    ----------
+    ename, evalue : str
+        Type name and message of the original exception.
+    traceback : str
+        The remote traceback as text.
+    inputs : str
+        What the task was called with, shortened.
+    engine_id : int or None
+    msg_id : str
+    label : str or None
+    last_output : str
+        The end of what the task printed.
+    """
+
+    failure: Failure
+    engine_id: int | None = None
+    msg_id: str = ""
+    label: str | None = None
+    last_output: str = ""
+
+    def __init__(self, failure: Failure, **context: Any) -> None:
+        Exception.__init__(self, f"{failure.ename}: {failure.evalue}")
+        self.failure = failure
+        self.__dict__.update(context)
+
+    @property
+    def ename(self) -> str:
+        return self.failure.ename
+
+    @property
+    def evalue(self) -> str:
+        return self.failure.evalue
+
+    @property
+    def traceback(self) -> str:
+        return self.failure.traceback
+
+    @property
+    def inputs(self) -> str:
+        return self.failure.inputs
+
+    def where(self) -> str:
+        """``engine 2, task 1a2b-7, f(0)``: what is known about the place."""
+        parts = [f"engine {self.engine_id}" if self.engine_id is not None else "an engine"]
+        if self.msg_id:
+            parts.append(f"task {self.msg_id}" + (f" ({self.label})" if self.label else ""))
+        if self.inputs:
+            parts.append(self.inputs)
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.ename}: {self.evalue}\n[{self.where()}]\n{self.traceback}".rstrip()
+
+    def __repr__(self) -> str:
+        return f"<RemoteError[{self.engine_id}]: {self.ename}({self.evalue})>"
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of the frames of this process, which tell nothing."""
+        lines = (self.failure.traceback_ansi or self.traceback).splitlines()
+        if self.last_output:
+            lines += ["last output:", *("  " + line for line in self.last_output.splitlines())]
+        return [f"[{self.where()}]", *lines] if lines else [str(self)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        keys = ("engine_id", "msg_id", "label", "last_output")
+        return remote_error, (self.failure, {key: getattr(self, key) for key in keys})
+
+
+_dual_types: dict[type, type[RemoteError]] = {}
+
+
+def _dual_type(original: type) -> type[RemoteError]:
+    """A class that is both `original` and RemoteError, or RemoteError where that cannot be.
+
+    SystemExit, KeyboardInterrupt and their like never come out of ``get()``: they would end the
+    notebook kernel.  StopIteration would end the caller's generator.
+    """
+    if not issubclass(original, Exception) or issubclass(
+        original, StopIteration | StopAsyncIteration | RemoteError
+    ):
+        return RemoteError
+    if original not in _dual_types:
+        try:
+            made = type(f"Remote{original.__name__}", (RemoteError, original), {})
+        except TypeError:  # two incompatible memory layouts, or a final class
+            made = RemoteError
+        made.__module__ = original.__module__
+        _dual_types[original] = made
+    return _dual_types[original]
+
+
+def remote_error(failure: Failure, context: dict[str, Any] | None = None) -> RemoteError:
+    """The error to raise for a failed task.  Unpickles the original's type: caller's thread only.
+
+    The original's ``__init__`` is never called: its arguments may not be what it was made with,
+    and user code may do anything there.
+    """
+    made: RemoteError | None = None
+    if failure.pickled:
+        try:
+            made = _rebuild(*pickle.loads(failure.pickled))
+        except BaseException as error:  # noqa: BLE001  whatever unpickling runs may raise anything
+            if isinstance(error, KeyboardInterrupt):
+                raise
+    if made is None:
+        made = RemoteError.__new__(RemoteError)
+    made.failure = failure
+    made.__dict__.update(context or {})
+    if not made.args:
+        made.args = (f"{failure.ename}: {failure.evalue}",)
+    return made
+
+
+def _rebuild(original: type, args: tuple[Any, ...], state: dict[str, Any] | None) -> RemoteError:
+    dual = _dual_type(original)
+    made: RemoteError = dual.__new__(dual, *args)
+    if dual is not RemoteError and original.__module__ == "builtins":
+        original.__init__(made, *args)  # type: ignore[misc]  # fills the fields of UnicodeDecodeError and its like
+    made.args = args
+    reserved = {"failure", "engine_id", "msg_id", "label", "last_output"}
+    made.__dict__.update({k: v for k, v in (state or {}).items() if k not in reserved})
+    return made
+
+
+class CompositeError(IpyAsyncResultError):
+    """Several tasks of one result failed.
+
+    Attributes
+    ----------
+    errors : list of BaseException
+        One per failed task or item, in order.
+    total : int
+        How many tasks or items the result has.
+    """
+
+    def __init__(self, errors: Sequence[BaseException], total: int) -> None:
+        self.errors = list(errors)
+        self.total = total
+        super().__init__(self._message())
+
+    def groups(self) -> Iterator[tuple[int, BaseException]]:
+        """Identical errors (type and message) as ``(how many, the first of them)``."""
+        grouped: dict[tuple[str, str], list[BaseException]] = {}
+        for error in self.errors:
+            grouped.setdefault(_name_and_text(error), []).append(error)
+        for same in grouped.values():
+            yield len(same), same[0]
+
+    def _message(self) -> str:
+        lines = [f"{len(self.errors)} of {self.total} failed:"]
+        for count, first in self.groups():
+            name, text = _name_and_text(first)
+            place = f"  (first: {first.where()})" if isinstance(first, RemoteError) else ""
+            lines.append(f"  {count} x {name}: {text}{place}")
+        return "\n".join(lines)
+
+    def _render_traceback_(self) -> list[str]:
+        lines = self._message().splitlines()
+        for count, first in list(self.groups())[:3]:
+            if isinstance(first, RemoteError):
+                lines += ["", f"first of {count}:", *first._render_traceback_()]
+        return lines
+
+    def raise_exception(self, index: int = 0) -> None:
+        """Raise one of the errors."""
+        raise self.errors[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.errors, self.total)
+
+
+def _name_and_text(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, RemoteError):
+        return error.ename, error.evalue
+    return type(error).__name__, str(error)

@@ -1,0 +1,193 @@
+"""Engines from the hub's side: started, watched, replaced, signalled."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ipyasyncresult.hub.nanny import Nanny
+from ipyasyncresult.hub.records import EngineState
+from ipyasyncresult.hub.settings import HubSettings
+from ipyasyncresult.hub.state import HubState
+from ipyasyncresult.wire.messages import Answer, EngineNews, Interrupt, Register
+from ipyasyncresult.wire.versions import refusal
+
+__all__ = ["EngineKeeper"]
+
+_log = logging.getLogger(__name__)
+
+_GRACE = 0.03
+"""Seconds between an engine's death and the verdict: results that it sent may still be under way."""
+
+
+class EngineKeeper:
+    """Keeps as many engines as were asked for.  The hub's thread only.
+
+    A dead engine is replaced at once; when too many died within a short time no more are started
+    and what waits for them fails, so that no result waits for ever.
+    """
+
+    def __init__(
+        self, state: HubState, settings: HubSettings, tell: Callable[[EngineNews], None]
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._tell = tell
+        self.by_identity: dict[bytes, EngineState] = {}  # every engine that may still speak
+        self.gave_up = ""  # why no more engines are started
+        self.nanny: Nanny
+        self._by_uuid: dict[str, EngineState] = {}
+        self._verdicts: deque[tuple[float, EngineState, dict[str, Any]]] = deque()
+        self._deaths: deque[float] = deque()
+        self._wanted = settings.engines
+        self._closing = False
+
+    def start(self) -> None:
+        """Start the nursery and the engines."""
+        self.nanny = Nanny(self._settings.engine_settings)
+        for engine_id in range(self._wanted):
+            self._fork(engine_id)
+
+    def add(self, count: int) -> list[int]:
+        """Start more engines; their ids."""
+        added = list(range(self._wanted, self._wanted + count))
+        self._wanted += count
+        for engine_id in added:
+            self._fork(engine_id)
+        return added
+
+    def _fork(self, engine_id: int) -> None:
+        engine = EngineState(engine_id, secrets.token_hex(8), time.time())
+        self.by_identity[engine.identity] = engine
+        self._by_uuid[engine.uuid] = engine
+        self.nanny.fork(engine_id, engine.uuid)
+
+    def registered(self, engine: EngineState, message: Register) -> None:
+        """An engine speaks for the first time."""
+        if message.engine_uuid != engine.uuid or engine.ready:
+            _log.warning("refused a second registration as engine %s", engine.engine_id)
+            return
+        engine.pid = message.pid
+        reason = refusal(message, force=self._settings.force_versions)
+        if reason is not None:
+            _log.error("engine %s does not fit: %s", engine.engine_id, reason)
+            self.nanny.signal(engine.uuid, signal.SIGKILL, group=True)
+            return
+        self._state.engine_ready(engine)
+        self._tell(EngineNews(engine.engine_id, "ready", engine.describe()))
+
+    # -- what the nursery says -------------------------------------------------------------------
+
+    def take_notices(self, now: float) -> None:
+        """Read what the nursery says."""
+        for notice in self.nanny.read():
+            event = notice["event"]
+            if event == "gone":
+                self._nursery_gone(now)
+                return
+            engine = self._by_uuid.get(notice["uuid"])
+            if engine is None:
+                continue
+            if event == "forked":
+                engine.pid = notice["pid"]
+            elif event == "exited":
+                self._verdicts.append((now + _GRACE, engine, notice))
+            elif event in ("stopped", "continued"):
+                engine.stopped = event == "stopped"
+                self._tell(EngineNews(engine.engine_id, event, engine.describe()))
+
+    def next_event(self) -> float:
+        """When :meth:`settle` has something to do; monotonic seconds."""
+        return self._verdicts[0][0] if self._verdicts else math.inf
+
+    def settle(self, now: float) -> None:
+        """Give the verdict on engines that died a moment ago, and replace them."""
+        while self._verdicts and self._verdicts[0][0] <= now:
+            _, engine, notice = self._verdicts.popleft()
+            self._buried(engine, notice, now)
+
+    def _buried(self, engine: EngineState, notice: dict[str, Any], now: float) -> None:
+        self.by_identity.pop(engine.identity, None)
+        self._by_uuid.pop(engine.uuid, None)
+        was_ready = engine.ready
+        details = {
+            "pid": engine.pid,
+            "uuid": engine.uuid,
+            "exit_code": notice.get("exit_code"),
+            "signal": notice.get("signal"),
+            "stderr": notice.get("stderr", ""),
+            "before_ready": not was_ready,
+        }
+        _log.info("engine %s died: %s", engine.engine_id, details)
+        self._state.engine_lost(engine, notice.get("begun", 0), details)
+        self._replace(engine, details, now)
+
+    def _replace(self, engine: EngineState, details: dict[str, Any], now: float) -> None:
+        self._deaths.append(now)
+        while self._deaths and self._deaths[0] < now - self._settings.restart_window:
+            self._deaths.popleft()
+        # An engine that was killed or crashed in a task is one thing, engines that do not even
+        # start are another: these would die for ever.
+        limit = self._settings.restart_limit * max(1, self._wanted if engine.ready else 1)
+        if len(self._deaths) <= limit and not self.gave_up:
+            self._fork(engine.engine_id)
+            self._tell(EngineNews(engine.engine_id, "replaced", details))
+            return
+        self.gave_up = (
+            f"{len(self._deaths)} engines died within {self._settings.restart_window:g} s: "
+            "no more are started"
+        )
+        self._tell(EngineNews(engine.engine_id, "gave_up", {**details, "reason": self.gave_up}))
+        self.fail_waiting(engine.engine_id, details)
+
+    def fail_waiting(self, lost: int | None = None, details: dict[str, Any] | None = None) -> None:
+        """Fail what no engine is left to run, and what waits for the engine `lost`."""
+        about = {**(details or {}), "reason": self.gave_up}
+        gone = [
+            target for target in self._state.direct if target not in self._state.engines
+        ]
+        self._state.fail_queued(gone if lost is None else [*gone, lost], about)
+        if not self._state.engines:
+            self._state.fail_queued(None, about)
+
+    def _nursery_gone(self, now: float) -> None:
+        """The nursery died, and its engines with it: start everything again."""
+        details = {"signal": "SIGKILL", "stderr": "the process that watches engines died"}
+        for engine in list(self._by_uuid.values()):
+            self._verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
+        if not self._closing:
+            self.nanny = Nanny(self._settings.engine_settings)
+
+    # -- signals ---------------------------------------------------------------------------------
+
+    def interrupt(self, wish: Interrupt) -> Answer:
+        """Signal the engines that run these tasks, or these engines."""
+        outcome: dict[str, str] = {}
+        for engine_id in wish.engines or ():
+            engine = self._state.engines.get(engine_id)
+            outcome[str(engine_id)] = "signalled" if engine is not None else "no such engine"
+            if engine is not None:
+                self.nanny.signal(engine.uuid, wish.signal)
+        for msg_id in wish.msg_ids or ():
+            held = self._state.tasks.get(msg_id)
+            if held is None:
+                outcome[msg_id] = "unknown"
+            elif held.final is not None:
+                outcome[msg_id] = "finished"
+            elif held.engine is not None and next(iter(held.engine.assigned)) == msg_id:
+                outcome[msg_id] = "interrupting"
+                self.nanny.signal(held.engine.uuid, wish.signal)
+            else:
+                outcome[msg_id] = "queued"
+        return Answer(wish.request, outcome)
+
+    def close(self) -> None:
+        """End all engines; waits at most a few seconds."""
+        self._closing = True
+        self.nanny.close()

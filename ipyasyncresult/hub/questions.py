@@ -1,0 +1,109 @@
+"""Questions of clients to the hub, answered with plain data: one method each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.wire.messages import Answer, Ask
+
+if TYPE_CHECKING:
+    from ipyasyncresult.hub.server import HubServer
+
+__all__ = ["Questions"]
+
+
+class Questions:
+    """What may be asked.  The hub's thread only."""
+
+    def __init__(self, server: HubServer) -> None:
+        self._server = server
+        self._state = server.state
+        self._known: dict[str, Callable[..., Any]] = {
+            "subscribe": self.subscribe,
+            "resubmit": self.resubmit,
+            "find": self.find,
+            "history": self.history,
+            "tasks": self.tasks,
+            "purge": self.purge,
+            "queue_status": self.queue_status,
+            "add_engines": self.add_engines,
+            "status": self.status,
+        }
+
+    def answer(self, session: str, ask: Ask) -> None:
+        """Answer one question; a bad one is answered with what is wrong about it."""
+        question = self._known.get(ask.question)
+        try:
+            if question is None:
+                raise ValueError(f"unknown question {ask.question!r}")
+            content = question(session, ask.request, **ask.about)
+        except (TypeError, ValueError, KeyError) as error:
+            content = {"error": f"{type(error).__name__}: {error}"}
+        if content is not None:
+            self._state.answers.append((session, Answer(ask.request, content)))
+
+    def subscribe(self, session: str, request: int, msg_ids: list[str]) -> None:
+        """Describe tasks, then send everything about them, as it is and as it comes."""
+        described, replay = self._state.subscribe(session, msg_ids)
+        # The description must leave before the news, in which the records are filled.
+        self._server.send_now(session, Answer(request, described))
+        replay()
+
+    def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
+        """Run ended tasks again under new ids; returns the old ids whose work is not kept."""
+        del request
+        return self._state.resubmit(session, again, self._server.clock())
+
+    def find(self, session: str, request: int, which: str | int | list[str]) -> dict[str, Any]:
+        """The ids, and the shape, of a group, of a label, or of the last call (-1, -2, ...)."""
+        del session, request
+        found = self._state.archive.find(which)
+        if found is None:
+            raise ValueError(f"the hub knows no task or call {which!r}")
+        return found
+
+    def history(self, session: str, request: int) -> list[str]:
+        """All ids, oldest first."""
+        del session, request
+        return list(self._state.tasks)
+
+    def tasks(
+        self, session: str, request: int, msg_ids: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Descriptions without contents."""
+        del session, request
+        tasks = self._state.tasks
+        chosen = tasks.values() if msg_ids is None else [tasks[i] for i in msg_ids if i in tasks]
+        return [held.describe() | held.times() for held in chosen]
+
+    def purge(self, session: str, request: int, msg_ids: list[str] | None) -> int:
+        """Forget finished tasks; how many."""
+        del session, request
+        return self._state.archive.forget(msg_ids)
+
+    def queue_status(self, session: str, request: int) -> dict[str, Any]:
+        """How many tasks wait and run, by engine."""
+        del session, request
+        state = self._state
+        engines = {
+            str(engine_id): {
+                "queue": len(state.direct.get(engine_id, ())),
+                "tasks": len(engine.assigned),
+                "completed": engine.finished,
+            }
+            for engine_id, engine in state.engines.items()
+        }
+        return {"engines": engines, "unassigned": len(state.shared)}
+
+    def add_engines(self, session: str, request: int, count: int) -> list[int]:
+        """Start more engines."""
+        del session, request
+        if count < 1:
+            raise ValueError(f"the number of engines must be >= 1, not {count!r}")
+        return self._server.keeper.add(count)
+
+    def status(self, session: str, request: int) -> dict[str, Any]:
+        """About the hub itself."""
+        del session, request
+        return self._server.describe()

@@ -1,0 +1,138 @@
+"""The hub's own records of tasks and engines: bare slots, made a hundred thousand times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.wire.messages import Finished, LostTask, OutputPiece, Started, Task
+
+if TYPE_CHECKING:
+    from ipyasyncresult.hub.abort import AbortRequest
+    from ipyasyncresult.hub.archive import GroupEntry
+
+__all__ = ["EngineState", "HubTask"]
+
+
+class HubTask:
+    """One task, from its submission until the archive forgets it."""
+
+    __slots__ = (
+        "abort",  # AbortRequest that waits for this task, or None
+        "engine",  # EngineState that holds it, or None
+        "estimate",  # seconds it was taken for when it was assigned
+        "final",  # Finished or LostTask, None before the end
+        "frames",  # out-of-band frames of the arguments
+        "function",  # pickled function or cell source; shared by the tasks of a message
+        "group",  # GroupEntry or None
+        "listeners",  # further sessions that want its news
+        "outputs",  # list of encoded outputs or None
+        "result_frames",  # out-of-band frames of the result
+        "retries_left",
+        "session",  # who submitted it
+        "started",  # an engine said that it runs
+        "submitted",  # epoch seconds
+        "task",
+    )
+
+    def __init__(
+        self, task: Task, function: bytes, frames: Sequence[Any], session: str, submitted: float
+    ) -> None:
+        self.task = task
+        self.function = function
+        self.frames = frames
+        self.session = session
+        self.submitted = submitted
+        self.retries_left = task.retries
+        self.engine: EngineState | None = None
+        self.estimate = 0.0
+        self.started = False
+        self.final: Finished | LostTask | None = None
+        self.outputs: list[bytes] | None = None
+        self.group: GroupEntry | None = None
+        self.listeners: tuple[str, ...] | None = None
+        self.abort: AbortRequest | None = None
+        self.result_frames: Sequence[Any] = ()
+
+    @property
+    def status(self) -> str:
+        """As in the client's metadata."""
+        if self.final is None:
+            return "running" if self.started else "pending"
+        if isinstance(self.final, LostTask):
+            return "aborted" if self.final.reason == "aborted" else "lost"
+        return "error" if self.final.status else "ok"
+
+    def describe(self) -> dict[str, Any]:
+        """What another client needs to make a record of it."""
+        task = self.task
+        return {
+            "msg_id": task.msg_id,
+            "label": task.label,
+            "target": task.target,
+            "items": task.items,
+            "submitted": self.submitted,
+            "status": self.status,
+            "group": self.group.group.group_id if self.group is not None else None,
+            "session": self.session,
+        }
+
+    def times(self) -> dict[str, Any]:
+        """Epoch seconds and duration, None where it did not get that far."""
+        final = self.final if isinstance(self.final, Finished) else None
+        return {
+            "started": final and final.started,
+            "completed": final and final.completed,
+            "duration": final and final.duration,
+            "engine_id": self.final.engine_id if self.final is not None else None,
+        }
+
+    def replay(self) -> Iterator[tuple[Any, Sequence[Any]]]:
+        """Everything that was said about it, for one who was not there."""
+        msg_id = self.task.msg_id
+        if self.started and self.final is None and self.engine is not None:
+            yield Started(msg_id, self.engine.engine_id, self.submitted), ()
+        for outputs in self.outputs or ():
+            yield OutputPiece(msg_id, outputs), ()
+        if self.final is not None:
+            yield self.final, self.result_frames
+
+
+class EngineState:
+    """One engine process.  A replacement is a new one with the same ``engine_id``."""
+
+    __slots__ = (
+        "assigned",  # tasks given to it and not ended, in the order in which it runs them
+        "engine_id",
+        "finished",  # how many tasks it reported as ended
+        "identity",  # its routing id, issued by the hub
+        "load",  # seconds of work that it holds
+        "pid",
+        "ready",
+        "recalling",
+        "since",  # epoch seconds
+        "stopped",  # by SIGSTOP
+        "uuid",
+    )
+
+    def __init__(self, engine_id: int, uuid: str, since: float) -> None:
+        self.engine_id = engine_id
+        self.uuid = uuid
+        self.identity = uuid.encode()
+        self.since = since
+        self.pid = 0
+        self.ready = False
+        self.stopped = False
+        self.recalling = False
+        self.load = 0.0
+        self.finished = 0
+        self.assigned: dict[str, HubTask] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """For clients."""
+        return {
+            "uuid": self.uuid,
+            "pid": self.pid,
+            "stopped": self.stopped,
+            "since": self.since,
+        }

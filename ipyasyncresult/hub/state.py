@@ -1,0 +1,386 @@
+"""What the hub knows and decides.  Pure: messages in, decisions out; no socket, process or clock.
+
+A task is in exactly one place: the shared queue, the queue of the engine that was asked for, the
+look-ahead of an engine (``assigned``), or ``final``.  Decisions are collected in ``runs``,
+``recalls`` and ``news`` and taken out by the server after each turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ipyasyncresult.hub.abort import AbortRequest
+from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.wire.messages import (
+    OK,
+    Answer,
+    Finished,
+    Group,
+    LostTask,
+    OutputPiece,
+    Requeued,
+    Returned,
+    Started,
+    Task,
+)
+
+__all__ = ["HubState"]
+
+LOOK_AHEAD = 0.010
+"""Seconds of work that an engine may hold beyond what it runs; longer tasks come one by one."""
+SHORTEST = 20e-6
+"""Seconds that the shortest task is taken for: what an engine needs around it."""
+LONG = 1.0
+"""Seconds that a task is taken for when an engine says that it is still at it."""
+MANY_FUNCTIONS = 4096
+
+
+class HubState:
+    """Tasks, engines and what to do next.  One thread."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.engines: dict[int, EngineState] = {}
+        self.shared: deque[HubTask] = deque()
+        self.direct: dict[int, deque[HubTask]] = {}
+        self.archive = archive
+        self.tasks = archive.tasks  # all known tasks by id, in the order of their submission
+        self.unfinished = 0
+        self.estimates: dict[bytes, float] = {}  # seconds, by function or cell
+        # Decisions for the server to carry out:
+        self.runs: list[tuple[EngineState, list[HubTask]]] = []
+        self.recalls: list[tuple[EngineState, list[str] | None]] = []
+        self.news: dict[str, list[tuple[Any, Sequence[Any]]]] = {}
+        self.answers: list[tuple[str, Answer]] = []
+        self._hungry: dict[int, EngineState] = {}  # ready engines with room, longest wait first
+
+    # -- tasks come ------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        session: str,
+        functions: list[bytes],
+        tasks: list[Task],
+        frames: Sequence[Any],
+        group: Group | None,
+        now: float,
+    ) -> None:
+        """Enter the tasks of one message.  `frames` are its out-of-band frames, in order."""
+        entry = self.archive.add_group(group, session, now) if group is not None else None
+        position = 0
+        known = self.tasks
+        for task in tasks:
+            mine: Sequence[Any] = ()
+            if task.frames:
+                mine = frames[position : position + task.frames]
+                position += task.frames
+            held = HubTask(task, functions[task.function], mine, session, now)
+            if task.msg_id in known:
+                continue  # ids are random: only a repeated message brings one twice
+            known[task.msg_id] = held
+            if entry is not None:
+                held.group = entry
+                entry.msg_ids.append(task.msg_id)
+            self.unfinished += 1
+            self._enqueue(held)
+
+    def _enqueue(self, held: HubTask) -> None:
+        target = held.task.target
+        if target < 0:
+            self.shared.append(held)
+        else:
+            queue = self.direct.get(target)
+            if queue is None:
+                queue = self.direct[target] = deque()
+            queue.append(held)
+
+    # -- and are given to engines ----------------------------------------------------------------
+
+    def assign(self) -> None:
+        """Give work to every engine that has room; fills ``runs``."""
+        if not self._hungry or not (self.shared or self.direct):
+            return
+        left_over: dict[int, EngineState] = {}
+        count = max(1, len(self._hungry))
+        for engine_id, engine in self._hungry.items():
+            batch: list[HubTask] = []
+            direct = self.direct.get(engine_id)
+            if direct:
+                self._take(engine, direct, len(direct), batch)
+                if not direct:
+                    del self.direct[engine_id]
+            if self.shared:
+                # Not more than its share: the next idle engine wants some, too.
+                share = -(-len(self.shared) // count)
+                self._take(engine, self.shared, share, batch)
+            if batch:
+                self.runs.append((engine, batch))
+            if engine.load < LOOK_AHEAD / 2:
+                left_over[engine_id] = engine
+            count -= count > 1
+        self._hungry = left_over
+
+    def _take(
+        self, engine: EngineState, queue: deque[HubTask], share: int, batch: list[HubTask]
+    ) -> None:
+        load = engine.load
+        estimates = self.estimates
+        assigned = engine.assigned
+        while queue and share > 0:
+            held = queue[0]
+            if held.final is not None:  # aborted while it waited
+                queue.popleft()
+                continue
+            estimate = estimates.get(held.function, LOOK_AHEAD)
+            if assigned and load + estimate > LOOK_AHEAD:
+                break
+            queue.popleft()
+            share -= 1
+            held.estimate = estimate
+            held.engine = engine
+            load += estimate
+            assigned[held.task.msg_id] = held
+            batch.append(held)
+        engine.load = load
+
+    # -- what engines say ------------------------------------------------------------------------
+
+    def started(self, engine: EngineState, item: Started) -> None:
+        """A task turned out to be long: nothing may wait behind it."""
+        held = engine.assigned.get(item.msg_id)
+        if held is None or held.started:
+            return
+        held.started = True
+        engine.load += LONG - held.estimate
+        held.estimate = LONG
+        self._hungry.pop(engine.engine_id, None)
+        known = self.estimates.get(held.function, 0.0)
+        self._learn(held.function, max(known, LOOK_AHEAD))
+        item.engine_id = engine.engine_id
+        self._tell(held, item)
+        if len(engine.assigned) > 1 and not engine.recalling:
+            engine.recalling = True
+            self.recalls.append((engine, None))
+
+    def output(self, engine: EngineState, item: OutputPiece) -> None:
+        """More output of a task, also after its end (a thread that it started)."""
+        held = engine.assigned.get(item.msg_id) or self.tasks.get(item.msg_id)
+        if held is None:
+            return
+        self.archive.add_output(held, item.outputs)
+        self._tell(held, item)
+
+    def finished(self, engine: EngineState, item: Finished, frames: Sequence[Any]) -> None:
+        """A task ended on its engine.  The first end wins."""
+        held = engine.assigned.pop(item.msg_id, None)
+        engine.finished += 1
+        if held is None:
+            return
+        duration = item.duration
+        function = held.function
+        known = self.estimates.get(function)
+        if known is None:
+            self._learn(function, max(duration, SHORTEST))
+        else:
+            self.estimates[function] = max(known + 0.2 * (duration - known), SHORTEST)
+        self._release(engine, held)
+        item.engine_id = engine.engine_id
+        self._end(held, item, frames)
+
+    def returned(self, engine: EngineState, item: Returned) -> None:
+        """Recalled tasks: back to the front of their queues, or aborted if that was the wish."""
+        engine.recalling = False
+        for msg_id in reversed(item.msg_ids):
+            held = engine.assigned.pop(msg_id, None)
+            if held is None:
+                continue
+            self._release(engine, held)
+            if held.abort is not None:
+                self._abort_now(held)
+            else:
+                self._requeue(held)
+        for msg_id in item.kept:
+            held = engine.assigned.get(msg_id)
+            if held is not None and held.abort is not None:
+                self._answer_abort(held, "running")
+
+    def _release(self, engine: EngineState, held: HubTask) -> None:
+        held.engine = None
+        engine.load = engine.load - held.estimate if engine.assigned else 0.0
+        if engine.load < LOOK_AHEAD / 2 and engine.ready:
+            self._hungry[engine.engine_id] = engine
+
+    def _requeue(self, held: HubTask) -> None:
+        held.started = False
+        if held.task.target < 0:
+            self.shared.appendleft(held)
+        else:
+            self.direct.setdefault(held.task.target, deque()).appendleft(held)
+
+    def _learn(self, function: bytes, seconds: float) -> None:
+        if len(self.estimates) >= MANY_FUNCTIONS:
+            self.estimates.clear()
+        self.estimates[function] = seconds
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _end(self, held: HubTask, item: Finished | LostTask, frames: Sequence[Any] = ()) -> None:
+        self.unfinished -= 1
+        held.final = item
+        if held.abort is not None:
+            self._answer_abort(held, "finished" if isinstance(item, Finished) else item.reason)
+        keeps_work = not isinstance(item, Finished) or item.status != OK
+        self.archive.finish(held, frames, keep_work=keeps_work)
+        self._tell(held, item, frames)
+        held.listeners = None
+
+    def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
+        news = self.news
+        for session in (held.session, *held.listeners) if held.listeners else (held.session,):
+            entries = news.get(session)
+            if entries is None:
+                entries = news[session] = []
+            entries.append((item, frames))
+
+    # -- engines come and go ---------------------------------------------------------------------
+
+    def engine_ready(self, engine: EngineState) -> None:
+        """An engine registered."""
+        engine.ready = True
+        self.engines[engine.engine_id] = engine
+        self._hungry[engine.engine_id] = engine
+
+    def engine_lost(self, engine: EngineState, begun: int, details: dict[str, Any]) -> None:
+        """An engine died.  What it had begun is lost (or retried); what it had not goes on.
+
+        Parameters
+        ----------
+        engine : EngineState
+        begun : int
+            How many tasks it ever began, as its own counter says.
+        details : dict
+            How it died, for the error.
+        """
+        engine.ready = False
+        self._hungry.pop(engine.engine_id, None)
+        if self.engines.get(engine.engine_id) is engine:
+            del self.engines[engine.engine_id]
+        held_tasks = list(engine.assigned.values())
+        engine.assigned.clear()
+        ran = max(begun - engine.finished, 0)
+        for held in reversed(held_tasks[ran:]):
+            held.engine = None
+            if held.abort is not None:
+                self._abort_now(held)
+            else:
+                self._requeue(held)
+        for held in held_tasks[:ran]:
+            held.engine = None
+            if held.retries_left > 0 and held.abort is None:
+                held.retries_left -= 1
+                self._requeue(held)
+                self._tell(held, Requeued(held.task.msg_id))
+            else:
+                lost = LostTask(held.task.msg_id, "engine", details, engine.engine_id)
+                self._end(held, lost)
+
+    def fail_queued(self, targets: Iterable[int] | None, details: dict[str, Any]) -> None:
+        """End what waits for engines that will not come; None: everything that waits."""
+        queues = [self.shared, *self.direct.values()] if targets is None else []
+        queues += [self.direct[target] for target in targets or () if target in self.direct]
+        for queue in queues:
+            while queue:
+                held = queue.popleft()
+                if held.final is None:
+                    self._end(held, LostTask(held.task.msg_id, "engine", details))
+
+    # -- aborting --------------------------------------------------------------------------------
+
+    def abort(self, session: str, request: int, msg_ids: list[str] | None) -> None:
+        """Take back what has not started; the answer tells per task, when all is known."""
+        if msg_ids is None:
+            msg_ids = [
+                msg_id
+                for msg_id, held in self.tasks.items()
+                if held.final is None and held.session == session
+            ]
+        wanted = AbortRequest(session, request)
+        recalls: dict[int, list[str]] = {}
+        for msg_id in msg_ids:
+            held = self.tasks.get(msg_id)
+            if held is None:
+                wanted.outcome[msg_id] = "unknown"
+            elif held.final is not None:
+                wanted.outcome[msg_id] = "finished"
+            elif held.started:
+                wanted.outcome[msg_id] = "running"
+            elif held.engine is None:
+                wanted.outcome[msg_id] = "aborted"
+                self._abort_now(held)
+            else:
+                wanted.open += 1
+                held.abort = wanted
+                recalls.setdefault(held.engine.engine_id, []).append(msg_id)
+        for engine_id, asked in recalls.items():
+            self.recalls.append((self.engines[engine_id], asked))
+        self._close_abort(wanted)
+
+    def _abort_now(self, held: HubTask) -> None:
+        self._end(held, LostTask(held.task.msg_id, "aborted", {}))
+
+    def _answer_abort(self, held: HubTask, outcome: str) -> None:
+        wanted = held.abort
+        if wanted is None:
+            return
+        held.abort = None
+        wanted.outcome[held.task.msg_id] = outcome
+        wanted.open -= 1
+        self._close_abort(wanted)
+
+    def _close_abort(self, wanted: AbortRequest) -> None:
+        if not wanted.open:
+            self.answers.append((wanted.session, Answer(wanted.request, wanted.outcome)))
+
+    def resubmit(self, session: str, again: dict[str, str], now: float) -> list[str]:
+        """Run ended tasks again; `again` maps old to new ids.  Returns those that cannot."""
+        missing = []
+        for msg_id, new_id in again.items():
+            old = self.tasks.get(msg_id)
+            if old is None or old.final is None or not old.function:
+                missing.append(msg_id)
+                continue
+            task = msgspec.structs.replace(old.task, msg_id=new_id)
+            held = HubTask(task, old.function, old.frames, session, now)
+            self.tasks[new_id] = held
+            self.unfinished += 1
+            self._enqueue(held)
+        return missing
+
+    # -- other clients ---------------------------------------------------------------------------
+
+    def subscribe(self, session: str, msg_ids: list[str]) -> tuple[list[Any], Callable[[], None]]:
+        """What is known about tasks, and what to call to send everything else.
+
+        The caller sends the description first, so that the client has records to put the news in.
+        """
+        found = [self.tasks.get(msg_id) for msg_id in msg_ids]
+        described = [None if held is None else held.describe() for held in found]
+
+        def replay() -> None:
+            entries = self.news.setdefault(session, [])
+            for held in found:
+                if held is None:
+                    continue
+                entries.extend(held.replay())
+                if held.final is None and session != held.session:
+                    held.listeners = (*(held.listeners or ()), session)
+
+        return described, replay
+
+    def session_gone(self, session: str) -> None:
+        """Nobody listens there any more; its tasks go on."""
+        self.news.pop(session, None)

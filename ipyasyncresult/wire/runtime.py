@@ -1,0 +1,147 @@
+"""The folder of a cluster: where its sockets and its description live, and who may look in.
+
+Only sockets in a folder that belongs to this user and that nobody else may enter: no TCP port, no
+abstract socket, nothing that another user of the machine could connect to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+__all__ = [
+    "ClusterFile",
+    "RuntimeFolderError",
+    "check_private",
+    "cluster_folder",
+    "new_cluster_id",
+    "read_cluster_file",
+    "remove_folder",
+    "runtime_folder",
+    "socket_url",
+    "write_cluster_file",
+]
+
+_MAX_SOCKET_PATH = 107  # bytes, of sockaddr_un.sun_path without its NUL (unix(7)); macOS: 103
+_CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+
+class RuntimeFolderError(OSError):
+    """The folder for sockets is not private, or its path is too long."""
+
+
+class ClusterFile(msgspec.Struct, kw_only=True):
+    """``cluster.json``: what a client needs to find a running cluster.  Holds no secret."""
+
+    cluster_id: str
+    pid: int
+    started: float
+    """Start time of the hub, epoch seconds."""
+    package: str
+    python: str
+    persist: bool = False
+
+
+def runtime_folder() -> Path:
+    """The user's private folder for clusters, made when it is not there.
+
+    ``$XDG_RUNTIME_DIR/ipyasyncresult``, or ``ipyasyncresult-UID`` in the folder for temporary files.
+
+    Raises
+    ------
+    RuntimeFolderError
+        When it is a symbolic link, belongs to somebody else, or others may enter it.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if base and Path(base).is_dir():
+        folder = Path(base) / "ipyasyncresult"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"ipyasyncresult-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    check_private(folder)
+    return folder
+
+
+def check_private(path: Path) -> None:
+    """Refuse a folder that is not ours alone.
+
+    Raises
+    ------
+    RuntimeFolderError
+        With the command that mends it.
+    """
+    info = path.lstat()
+    if not stat.S_ISDIR(info.st_mode):
+        raise RuntimeFolderError(f"{path} must be a folder, not a link or a file: remove it")
+    if info.st_uid != os.getuid():
+        raise RuntimeFolderError(f"{path} belongs to user {info.st_uid}, not to you: remove it")
+    if info.st_mode & 0o077:
+        raise RuntimeFolderError(f"others may enter {path}: run  chmod 700 {path}")
+
+
+def new_cluster_id() -> str:
+    """Short, random, fit for a file name."""
+    return secrets.token_hex(4)
+
+
+def cluster_folder(cluster_id: str, *, create: bool = False) -> Path:
+    """The folder of one cluster.
+
+    Raises
+    ------
+    ValueError
+        When the id is not fit for a file name.
+    RuntimeFolderError
+        When the path is too long for a socket, or not private.
+    """
+    if not _CLUSTER_ID.fullmatch(str(cluster_id)):
+        raise ValueError(
+            "cluster_id must be 1 to 32 letters, digits, '-', '_' or '.', "
+            f"starting with a letter or digit, not {cluster_id!r}"
+        )
+    folder = runtime_folder() / cluster_id
+    limit = _MAX_SOCKET_PATH if sys.platform == "linux" else 103
+    if len(os.fsencode(folder / "engines")) > limit:
+        raise RuntimeFolderError(
+            f"{folder} is too long for a socket ({limit} bytes): set XDG_RUNTIME_DIR to a shorter one"
+        )
+    if create:
+        folder.mkdir(mode=0o700)
+    if folder.exists():
+        check_private(folder)
+    return folder
+
+
+def socket_url(folder: Path, name: str) -> str:
+    """ZeroMQ address of a socket: ``clients`` or ``engines``."""
+    return f"ipc://{folder / name}"
+
+
+def write_cluster_file(folder: Path, described: ClusterFile) -> None:
+    """Write ``cluster.json`` at once or not at all, readable by the user only."""
+    made = folder / "cluster.json.new"
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(described))
+    made.replace(folder / "cluster.json")
+
+
+def read_cluster_file(folder: Path) -> ClusterFile | None:
+    """The description of a cluster, None when there is none (any more)."""
+    try:
+        return msgspec.json.decode((folder / "cluster.json").read_bytes(), type=ClusterFile)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove what a cluster left."""
+    shutil.rmtree(folder, ignore_errors=True)

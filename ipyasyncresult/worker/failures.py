@@ -1,0 +1,143 @@
+"""Exceptions of tasks, described as text of bounded size, with the original beside it.
+
+Nothing in here raises, whatever the exception's own methods do: every task ends in an outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import reprlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import MethodDescriptorType, TracebackType
+from typing import Any, TypeVar
+
+import cloudpickle
+
+from ipyasyncresult.core.failure import Failure, encode_failure
+from ipyasyncresult.worker.text import bounded, encodable
+
+__all__ = ["describe_call", "describe_failure", "format_error"]
+
+T = TypeVar("T")
+
+_PICKLE_LIMIT = 1024 * 1024  # bytes; an exception may carry arrays, but not hundreds of megabytes
+_INPUTS_LIMIT = 500  # characters
+_MANY_FRAMES = 5000  # more than these cost memory to look at, and nobody reads them
+_OURS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
+
+
+def describe_failure(error: BaseException, *, inputs: str = "", ansi: str = "") -> bytes:
+    """The encoded :class:`Failure` for an exception that a task raised.
+
+    Parameters
+    ----------
+    error : BaseException
+    inputs : str
+        What the task was called with, from :func:`describe_call`.
+    ansi : str
+        The traceback in colour, where there is one.
+    """
+    kind = type(error)
+    message = _attempt(lambda: encodable(bounded(str(error))))
+    if message is None:
+        message = f"<the text of this {kind.__name__} cannot be had>"
+    text = _attempt(lambda: format_error(error)) or f"{kind.__name__}: {message}"
+    return encode_failure(
+        Failure(
+            ename=kind.__name__,
+            evalue=message,
+            module=str(kind.__module__),
+            traceback=encodable(text),
+            traceback_ansi=encodable(bounded(ansi)),
+            inputs=encodable(inputs),
+            pickled=_pickle(error, message),
+        )
+    )
+
+
+def describe_call(name: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None = None) -> str:
+    """A call as a short text: ``f(3, name='x')``."""
+    text = _attempt(lambda: f"{name}({', '.join(_shown(args, kwargs or {}))})") or f"{name}(...)"
+    return text if len(text) <= _INPUTS_LIMIT else text[: _INPUTS_LIMIT - 4] + "...)"
+
+
+def _shown(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
+    for value in islice(args, 20):
+        yield _short_repr.repr(value)
+    for key, value in islice(kwargs.items(), 20):
+        yield f"{key}={_short_repr.repr(value)}"
+
+
+def _attempt(function: Callable[[], T]) -> T | None:
+    try:
+        return function()
+    except BaseException:  # noqa: BLE001  methods of the user's exception, short of memory, ...
+        return None
+
+
+def format_error(error: BaseException) -> str:
+    frames = _skip_our_frames(error.__traceback__)
+    if isinstance(error, MemoryError):
+        # What did not fit may hang on the frames' variables.
+        traceback.clear_frames(error.__traceback__)
+    limit = -_MANY_FRAMES if _longer_than(frames, _MANY_FRAMES) else None
+    described = traceback.TracebackException(type(error), error, frames, limit=limit, compact=True)
+    return bounded("".join([bounded(line) for line in described.format()]))
+
+
+def _skip_our_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the task's own code on."""
+    folders = _OURS
+    if "IPython" in sys.modules:
+        folders = (*folders, str(Path(sys.modules["IPython"].__file__ or "").parent))
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(folders):
+        frames = frames.tb_next
+    return frames
+
+
+def _longer_than(frames: TracebackType | None, limit: int) -> bool:
+    while frames is not None and limit:
+        frames, limit = frames.tb_next, limit - 1
+    return frames is not None
+
+
+def _pickle(error: BaseException, message: str) -> bytes:
+    """Pickle of (type, args, state), with less of it where it is too large or cannot be."""
+    if not isinstance(error, Exception):
+        return b""
+    args, state = _attempt(lambda: _parts(error)) or ((message,), None)
+    for parts in ((args, state), (args, None), ((message,), None)):
+        data = _attempt(partial(cloudpickle.dumps, (type(error), *parts), 5))
+        if data is not None and len(data) <= _PICKLE_LIMIT:
+            return data
+    return b""
+
+
+def _parts(error: Exception) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    """Arguments and state.  The builtins know best (the file name of an OSError is no argument);
+    a ``__reduce__`` of the user's may give a call of anything."""
+    if isinstance(type(error).__reduce__, MethodDescriptorType):
+        _, args, *state = error.__reduce__()
+        return args, state[0] if state else None
+    return error.args, error.__dict__
+
+
+class _ShortRepr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+
+    def repr_bytes(self, value: bytes, _level: int) -> str:
+        shown = repr(value[: self.maxother])
+        return shown if len(value) <= self.maxother else f"{shown}... ({len(value):,} bytes)"
+
+    repr_bytearray = repr_bytes
+
+
+_short_repr = _ShortRepr()
+

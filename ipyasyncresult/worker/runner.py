@@ -1,0 +1,244 @@
+"""Run one task; whatever it does, it ends in an outcome, and its outputs are in its recorder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.errors import CapabilityError, SerializationError
+from ipyasyncresult.worker.capture import Capture
+from ipyasyncresult.worker.chunks import ChunkResult, apply_chunk
+from ipyasyncresult.worker.failures import describe_call, describe_failure
+from ipyasyncresult.worker.loaded import LoadedFunction, load_function
+from ipyasyncresult.worker.namespace import use_namespace
+from ipyasyncresult.worker.pickling import Buffer, dump_result, load_arguments
+from ipyasyncresult.worker.recorder import Recorder
+from ipyasyncresult.worker.reply import ExecuteReply
+
+if TYPE_CHECKING:
+    from ipyasyncresult.worker.shell import EngineShell
+
+__all__ = ["Outcome", "Runner", "run_function"]
+
+
+class Outcome:
+    """How a task ended.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether it returned.
+    body : bytes
+        The pickled result, or the encoded :class:`~ipyasyncresult.core.failure.Failure`.
+    buffers : list of memoryview
+        Large buffers of the result, which are not in `body`.
+    started, completed : float
+        Seconds since the epoch.
+    duration : float
+        Seconds between them by the monotonic clock.
+    """
+
+    __slots__ = ("body", "buffers", "completed", "duration", "ok", "started")
+
+    def __init__(
+        self, ok: bool, body: bytes, buffers: list[memoryview], started: float, duration: float
+    ) -> None:
+        self.ok = ok
+        self.body = body
+        self.buffers = buffers
+        self.started = started
+        self.duration = duration
+        self.completed = started + duration
+
+    def __repr__(self) -> str:
+        return f"<Outcome {'ok' if self.ok else 'failed'} after {self.duration:.6f} s>"
+
+
+class Runner:
+    """Runs the tasks of a process, one at a time (several threads may share one without a shell).
+
+    Parameters
+    ----------
+    capture : Capture
+        Installed by whoever made it.
+    shell : EngineShell, optional
+        Runs cells, and gives the namespace; without it there are only calls.
+
+    Attributes
+    ----------
+    running : bool
+        Whether the code of a task runs, so that an interrupt may be raised.  The handler of SIGINT
+        looks here, and ignores a signal that comes between two tasks.
+    """
+
+    def __init__(self, capture: Capture, shell: EngineShell | None = None) -> None:
+        self.running = False
+        self._capture = capture
+        self._shell = shell
+        if shell is None:
+            use_namespace({})
+        else:
+            use_namespace(shell.user_ns, lambda: shell.reset(new_session=False))
+
+    def run_call(
+        self,
+        function: bytes,
+        arguments: bytes,
+        buffers: Sequence[Buffer] = (),
+        *,
+        recorder: Recorder | None = None,
+    ) -> Outcome:
+        """Call a function from ``dump_function`` with arguments from ``dump_arguments``.
+
+        Never raises.
+        """
+        return self._run(_Call(self._shell, function, arguments, buffers), recorder)
+
+    def run_cell(
+        self,
+        code: str,
+        *,
+        silent: bool = False,
+        store_history: bool = True,
+        recorder: Recorder | None = None,
+    ) -> Outcome:
+        """Run code as a notebook does a cell; its value is an :class:`ExecuteReply`.
+
+        Never raises.
+        """
+        return self._run(_Cell(self._shell, code, silent, store_history), recorder)
+
+    def _run(self, task: _Call | _Cell, recorder: Recorder | None) -> Outcome:
+        recorder = recorder or Recorder()
+        token = self._capture.begin(recorder)
+        started, clock = time(), perf_counter()
+        buffers: list[memoryview] = []
+        try:
+            # An interrupt may come between any two instructions while `running` is set, so it is set
+            # within the `try` only.
+            self.running = True
+            body, buffers = task.run()
+            self.running = False
+            ok = True
+        except BaseException as error:  # noqa: BLE001  every task ends in an outcome
+            self.running = False
+            ok = False
+            body = self._describe(task, error)
+        outcome = Outcome(ok, body, buffers, started, perf_counter() - clock)
+        self._capture.end(recorder, token)
+        return outcome
+
+    def _describe(self, task: _Call | _Cell, error: BaseException) -> bytes:
+        try:
+            self.running = True  # the exception's own methods run, which may take for ever
+            body = task.describe(error)
+            self.running = False
+        except BaseException as interrupt:  # noqa: BLE001
+            self.running = False
+            body = describe_failure(interrupt)
+        return body
+
+
+class _Call:
+    """A function and its arguments, as they came."""
+
+    __slots__ = ("args", "arguments", "buffers", "function", "kwargs", "loaded", "shell")
+
+    def __init__(
+        self,
+        shell: EngineShell | None,
+        function: bytes,
+        arguments: bytes,
+        buffers: Sequence[Buffer],
+    ) -> None:
+        self.shell = shell
+        self.function = function
+        self.arguments = arguments
+        self.buffers = buffers
+        self.loaded: LoadedFunction | None = None
+        self.args: tuple[Any, ...] | None = None
+
+    def run(self) -> tuple[bytes, list[memoryview]]:
+        loaded = self.loaded = load_function(self.function)
+        self.args, self.kwargs = load_arguments(self.arguments, self.buffers)
+        try:
+            value = loaded(*self.args, **self.kwargs)
+        finally:
+            if self.shell is not None:
+                self.shell.flush_figures()
+        try:
+            return dump_result(value)
+        except SerializationError:
+            if not isinstance(value, ChunkResult):
+                raise
+            value.fail_unpicklable()
+            return dump_result(value)
+
+    def describe(self, error: BaseException) -> bytes:
+        inputs = ""
+        if self.loaded is not None and self.loaded.function is not apply_chunk:
+            inputs = f"{self.loaded.name}(...)"
+            if self.args is not None:
+                inputs = describe_call(self.loaded.name, self.args, self.kwargs)
+        return describe_failure(error, inputs=inputs)
+
+
+class _Cell:
+    """Code for the shell."""
+
+    __slots__ = ("code", "shell", "silent", "store_history")
+
+    def __init__(
+        self, shell: EngineShell | None, code: str, silent: bool, store_history: bool
+    ) -> None:
+        self.shell = shell
+        self.code = code
+        self.silent = silent
+        self.store_history = store_history
+
+    def run(self) -> tuple[bytes, list[memoryview]]:
+        shell = self.shell
+        if shell is None:
+            raise CapabilityError("cells need an IPython shell, and this worker runs without one")
+        result = shell.run_task(self.code, silent=self.silent, store_history=self.store_history)
+        if result.error_before_exec is not None:
+            raise result.error_before_exec.with_traceback(None)  # all frames are IPython's
+        if result.error_in_exec is not None:
+            raise result.error_in_exec
+        shown = shell.execute_result
+        value = None
+        if shown is not None:
+            value = {
+                "execution_count": shown.execution_count,
+                "data": shown.data,
+                "metadata": shown.metadata,
+            }
+        return dump_result(ExecuteReply(result.execution_count, value))
+
+    def describe(self, error: BaseException) -> bytes:
+        return describe_failure(error, ansi=self.shell.cell_traceback if self.shell else "")
+
+
+_process_runner: Runner | None = None
+_process_lock = threading.Lock()
+
+
+def run_function(
+    function: bytes, arguments: bytes, buffers: Sequence[Buffer] = ()
+) -> tuple[Outcome, list[Output]]:
+    """Run one call in a process that is somebody else's (a pool's, Dask's).  Any thread.
+
+    What the process writes outside of such calls goes where it always went.  Never raises.
+    """
+    global _process_runner
+    with _process_lock:
+        if _process_runner is None:
+            capture = Capture(redirect_fds=False)
+            capture.install()
+            _process_runner = Runner(capture)
+    recorder = Recorder()
+    outcome = _process_runner.run_call(function, arguments, buffers, recorder=recorder)
+    return outcome, recorder.take()

@@ -1,0 +1,187 @@
+"""What every test stands on: a home of its own for the run, and a guard against leaks."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+GRACE = 5.0
+"""Seconds that what is just ending may take: the product's own promise for leaving nothing."""
+
+LASTING_THREADS = {
+    "IPythonHistorySavingThread": "one per IPython shell; ends with the process",
+    "TMonitor": "tqdm's own; one per process, for good",
+}
+"""Threads that outlive a test by design, by the start of their name or by their type's name."""
+
+
+# --------------------------------------------------------------------------- a home for the run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime_dir() -> Iterator[Path]:
+    """Where everything of this run keeps its sockets: fresh, private, gone at the end."""
+    # Short, as the path of a Unix socket has at most 107 bytes.
+    home = Path(tempfile.mkdtemp(prefix="ipar-"))
+    runtime = home / "run"
+    runtime.mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        # Font caches and the like are safe to share, and take seconds to make.
+        patch.setenv(
+            "XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+        )
+        patch.setenv("HOME", str(home))
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+            patch.setenv(name, str(home / name.lower()))
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(home / "jupyter"))
+        before = Snapshot.take(runtime)
+        yield runtime
+        leaks = before.leaks_after_grace()
+    shutil.rmtree(home, ignore_errors=True)
+    if leaks:
+        pytest.fail("left at the end of the run:\n" + "\n".join(leaks), pytrace=False)
+
+
+# -------------------------------------------------------------------------------- the leak guard
+
+
+@pytest.fixture(autouse=True)
+def leak_guard(runtime_dir: Path) -> Iterator[None]:
+    """Fails a test that leaves a thread, a process, a socket or a file of ours behind.
+
+    What fixtures of a wider scope made before the test is theirs, and so is what grows from it
+    later (an engine that takes the place of a killed one).
+    """
+    before = Snapshot.take(runtime_dir)
+    yield
+    leaks = before.leaks_after_grace()
+    if leaks:
+        pytest.fail("the test left behind:\n" + "\n".join(leaks), pytrace=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was there before a test."""
+
+    runtime: Path
+    pids: frozenset[int]
+    threads: frozenset[threading.Thread]
+    sockets: frozenset[str]
+    files: frozenset[Path]
+
+    @classmethod
+    def take(cls, runtime: Path) -> Snapshot:
+        return cls(
+            runtime=runtime,
+            pids=frozenset(psutil.pids()),
+            threads=frozenset(threading.enumerate()),
+            sockets=open_sockets(),
+            files=frozenset(runtime.rglob("*")),
+        )
+
+    def leaks_after_grace(self) -> list[str]:
+        """A line per thing that is new and does not go away; leaked processes are ended."""
+        if not self.leaks():
+            return []
+        gc.collect()  # what only waits for the collector is no leak
+        if eventually(lambda: not self.leaks(), GRACE):
+            return []
+        leaks = self.leaks()
+        for process in self.processes():
+            process.kill()
+        return leaks
+
+    def leaks(self) -> list[str]:
+        return [
+            *(f"thread {thread.name!r}" for thread in self.new_threads()),
+            *(f"process {describe(process)}" for process in self.processes()),
+            *(f"open {name}" for name in sorted(open_sockets() - self.sockets)),
+            *(f"file {path}" for path in sorted(set(self.runtime.rglob("*")) - self.files)),
+        ]
+
+    def new_threads(self) -> list[threading.Thread]:
+        return [t for t in threading.enumerate() if t not in self.threads and not is_lasting(t)]
+
+    def processes(self) -> list[psutil.Process]:
+        """New processes of this run, also those that lost their parent."""
+        return [
+            process
+            for pid in frozenset(psutil.pids()) - self.pids
+            if (process := alive(pid)) is not None and self.is_leaked(process)
+        ]
+
+    def is_leaked(self, process: psutil.Process) -> bool:
+        try:
+            ancestors = process.parents()
+        except psutil.NoSuchProcess:
+            return False
+        me = os.getpid()
+        older = [p for p in ancestors if p.pid in self.pids and p.pid != me]
+        if any(is_of_run(p, self.runtime) for p in older):
+            return False
+        return any(p.pid == me for p in ancestors) or is_of_run(process, self.runtime)
+
+
+def is_lasting(thread: threading.Thread) -> bool:
+    return (
+        thread.name.startswith(tuple(LASTING_THREADS)) or type(thread).__name__ in LASTING_THREADS
+    )
+
+
+def alive(pid: int) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_of_run(process: psutil.Process, runtime: Path) -> bool:
+    """Whether the process was started with this run's runtime folder: then it is of this run."""
+    try:
+        started_with = process.environ().get("XDG_RUNTIME_DIR")
+        return started_with == str(runtime)
+    except psutil.Error:
+        return False
+
+
+def describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid}: {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return str(process.pid)
+
+
+def open_sockets() -> frozenset[str]:
+    """This process's open sockets, by the kernel's name for them; empty where there is no /proc."""
+    names = set()
+    for entry in Path("/proc/self/fd").glob("*"):
+        try:
+            name = str(entry.readlink())
+        except OSError:  # the descriptor of this very listing
+            continue
+        if name.startswith("socket:"):
+            names.add(name)
+    return frozenset(names)
+
+
+def eventually(condition: Callable[[], object], timeout: float) -> bool:
+    """Whether the condition comes true within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.02)
+    return True
