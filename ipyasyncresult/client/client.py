@@ -258,7 +258,10 @@ class Client(HubQuestions):
 
     def clear(self, targets: Targets = None, block: bool = True) -> AsyncResult:
         """Empty the namespaces of the engines."""
-        return self.direct_view("all" if targets is None else targets).clear(block=block)
+        cleared: AsyncResult = self.direct_view("all" if targets is None else targets).clear()
+        if block:
+            cleared.get()
+        return cleared
 
     def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How to pickle a result: ids and the cluster's id, no key, no data."""

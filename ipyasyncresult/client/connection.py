@@ -266,8 +266,7 @@ class Connection:
     def _apply_news(self, batch: Batch, message: m.News, frames: list[Any]) -> None:
         position = 0
         for item in message.items:
-            kind = item.__class__
-            if kind is m.Finished:
+            if type(item) is m.Finished:
                 count = item.frames
                 mine = frames[position : position + count] if count else ()
                 position += count
@@ -284,13 +283,13 @@ class Connection:
                     record.duration = item.duration
                     engine = self.engines.get(item.engine_id)
                     record.engine_uuid = engine["uuid"] if engine is not None else None
-            elif kind is m.OutputPiece:
+            elif type(item) is m.OutputPiece:
                 batch.output(item.msg_id, decode_outputs(item.outputs))
-            elif kind is m.Started:
+            elif type(item) is m.Started:
                 batch.started(item.msg_id, item.engine_id, item.started)
-            elif kind is m.Requeued:
+            elif type(item) is m.Requeued:
                 batch.requeued(item.msg_id)
-            else:
+            elif type(item) is m.LostTask:
                 self._apply_lost(batch, item)
 
     def _apply_lost(self, batch: Batch, item: m.LostTask) -> None:

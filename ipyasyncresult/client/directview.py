@@ -146,7 +146,7 @@ class DirectView(View):
         if not isinstance(ns, Mapping):
             raise TypeError(f"ns must be a dict of names and values, not {type(ns).__name__}")
         for name in ns:
-            if not isinstance(name, str) or not name.isidentifier():
+            if not str(name).isidentifier():
                 raise ValueError(f"a variable needs a name that is an identifier, not {name!r}")
         result = self._call(namespace.push, (dict(ns),), targets=targets)
         return self._finish(result, block)

@@ -14,7 +14,7 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.partition import check_chunksize
 from ipyasyncresult.core.waitable import TaskFuture
 from ipyasyncresult.core.waiting import check_timeout
-from ipyasyncresult.worker.functions import apply_to_items
+from ipyasyncresult.worker.chunks import apply_to_items
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.client import Client
@@ -176,11 +176,13 @@ class EngineExecutor(concurrent.futures.Executor):
             concurrent.futures.wait(under_way)
             self._end()
         elif under_way:
-            threading.Thread(
-                target=lambda: (concurrent.futures.wait(under_way), self._end()), daemon=True
-            ).start()
+            threading.Thread(target=self._end_after, args=(under_way,), daemon=True).start()
         else:
             self._end()
+
+    def _end_after(self, under_way: list[TaskFuture]) -> None:
+        concurrent.futures.wait(under_way)
+        self._end()
 
     def _end(self) -> None:
         if self._owns:

@@ -13,6 +13,7 @@ Callbacks always run on the I/O thread, never on a caller's.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -162,7 +163,7 @@ class Receiver:
             timeout = _LIVENESS if timeout is None else min(timeout, _LIVENESS)
         if interrupts is not None:
             interrupts.open = True
-        ready = self._poller.poll(None if timeout is None else timeout * 1000)
+        ready = self._poller.poll(None if timeout is None else math.ceil(timeout * 1000))
         if interrupts is not None:
             interrupts.open = False
         if len(ready) > 1 or (ready and ready[0][0] == self._wake):

@@ -115,6 +115,10 @@ class View:
         """Map, wait, and return the list of values."""
         return self.map_async(f, *sequences, **options).get()
 
+    def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
+        """Call ``f`` on each engine with its part of the sequences; join the results."""
+        raise NotImplementedError
+
     def _submit_chunks(
         self,
         f: Callable[..., Any],

@@ -5,20 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 __all__ = ["DISTRIBUTIONS", "ChunkResult", "Map", "RoundRobinMap", "check_chunksize"]
 
 
-class ChunkResult(NamedTuple):
-    """What a chunk of a map returned when some of its items failed.
+class ChunkResult:
+    """What the items of a chunk gave.
 
-    ``failures`` maps the position in the chunk to an encoded
-    :class:`~ipyasyncresult.core.failure.Failure`; ``values`` has None there.
+    Attributes
+    ----------
+    values : list
+        One per item, in order; None where it failed.
+    failures : dict
+        Encoded :class:`~ipyasyncresult.core.failure.Failure` by position in the chunk.
     """
 
-    values: list[Any]
-    failures: dict[int, bytes]
+    __slots__ = ("failures", "values")
+
+    def __init__(self, values: list[Any], failures: dict[int, bytes]) -> None:
+        self.values = values
+        self.failures = failures
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChunkResult, (self.values, self.failures)
 
 
 class Map:

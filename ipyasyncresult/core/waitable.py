@@ -156,6 +156,11 @@ class TaskFuture(concurrent.futures.Future[Any]):
         self._source = source
         self.set_running_or_notify_cancel()
 
+    @property
+    def source(self) -> AsyncResult:
+        """The result that this is the Future of."""
+        return self._source
+
     def result(self, timeout: float | None = None) -> Any:
         self._wait_done(timeout)
         return self._source.get(0)

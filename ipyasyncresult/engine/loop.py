@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from mmap import mmap
-from typing import Any
+from typing import Any, cast
 
 import zmq
 
@@ -31,8 +31,10 @@ from ipyasyncresult.core.outputs import encode_outputs
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send
 from ipyasyncresult.wire.versions import python_version
-from ipyasyncresult.worker.capture import Capture, Recorder
+from ipyasyncresult.worker.capture import Capture
+from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
+from ipyasyncresult.worker.shell import EngineShell
 
 __all__ = ["EngineLoop", "EngineSettings", "run_engine"]
 
@@ -70,7 +72,7 @@ def run_engine(
     sys.path[:] = settings.import_path or sys.path
     capture = Capture(*files)
     capture.install()
-    runner = Runner(capture=capture)
+    runner = Runner(capture, EngineShell())
     loop = EngineLoop(settings, runner, capture, counter)
     signal.signal(signal.SIGINT, lambda *_: _interrupt(runner))
     loop.run(engine_id, uuid)
@@ -80,6 +82,14 @@ def _interrupt(runner: Runner) -> None:
     """An interrupt is for user code; one that comes between two tasks has nothing to do."""
     if runner.running:
         raise KeyboardInterrupt
+
+
+class TaskRecorder(Recorder):
+    """The outputs of a task that has an id."""
+
+    def __init__(self, msg_id: str, limit: int) -> None:
+        super().__init__(limit)
+        self.msg_id = msg_id
 
 
 class EngineLoop:
@@ -109,10 +119,10 @@ class EngineLoop:
         self._frames: list[Any] = []
         self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
         self._current: m.Task | None = None
-        self._recorder: Recorder | None = None
+        self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
         self._announced = False
-        self._late: deque[Recorder] = deque()  # any thread appends
+        self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._stopping = False
         self._pid = os.getpid()
 
@@ -160,28 +170,33 @@ class EngineLoop:
         self._announced = False
         self._began = time.time()
         self._counter[0] += 1
-        recorder = self._recorder = self._capture.begin(task.msg_id)
+        recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
         self._turn.release()
         try:
-            outcome = self._execute(task, function, buffers)
+            outcome = self._execute(task, function, buffers, recorder)
         finally:
             self._turn.acquire()
         if os.getpid() != self._pid:
             os._exit(0)  # a task forked: its child must not speak for this engine
-        self._capture.end(recorder)
         self._current = None
         self._take_outputs(task, recorder)
         self._add_outcome(task, outcome)
 
-    def _execute(self, task: m.Task, function: bytes, buffers: Sequence[Any]) -> Outcome:
+    def _execute(
+        self, task: m.Task, function: bytes, buffers: Sequence[Any], recorder: Recorder
+    ) -> Outcome:
         runner = self._runner
+        if task.kind == m.CALL:
+            return runner.run_call(function, task.arguments, buffers, recorder=recorder)
         if task.kind == m.CELL:
             return runner.run_cell(
                 function.decode(),
                 silent=bool(task.options & m.SILENT),
                 store_history=not task.options & m.NO_HISTORY,
+                recorder=recorder,
             )
-        return runner.run_call(function, task.arguments, buffers)
+        star = task.kind == m.STAR_CHUNK
+        return runner.run_chunk(function, task.arguments, buffers, star=star, recorder=recorder)
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         if outcome.ok:
@@ -282,7 +297,7 @@ class EngineLoop:
 
     def _note_late(self, recorder: Recorder) -> None:
         """Any thread: a task's thread printed after the task's end."""
-        self._late.append(recorder)
+        self._late.append(cast("TaskRecorder", recorder))
         os.eventfd_write(self._wake, 1)
 
     def _send_late(self) -> None:
@@ -290,4 +305,4 @@ class EngineLoop:
             recorder = self._late.popleft()
             outputs = recorder.take()
             if outputs:
-                self._items.append(m.OutputPiece(recorder.owner, encode_outputs(outputs)))
+                self._items.append(m.OutputPiece(recorder.msg_id, encode_outputs(outputs)))

@@ -80,7 +80,8 @@ class Nursery:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._hub, self._wake_read], [], [])
+            watched: list[Any] = [self._hub, self._wake_read]
+            ready, _, _ = select.select(watched, [], [])
             if self._wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)

@@ -135,15 +135,14 @@ class HubServer:
         position = 0
         state = self.state
         for item in message.items:
-            kind = item.__class__
-            if kind is m.Finished:
+            if type(item) is m.Finished:
                 count = item.frames
                 mine = frames[position : position + count] if count else ()
                 position += count
                 state.finished(engine, item, mine)
-            elif kind is m.OutputPiece:
+            elif type(item) is m.OutputPiece:
                 state.output(engine, item)
-            elif kind is m.Started:
+            elif type(item) is m.Started:
                 state.started(engine, item)
             else:
                 state.returned(engine, item)

@@ -20,16 +20,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, TextIO, cast
 
 from ipyasyncresult.core.outputs import OutputKind
 from ipyasyncresult.worker.capturefile import CaptureFile, create_capture_file, read_tail
-from ipyasyncresult.worker.recorder import LogRecorder, Recorder
+from ipyasyncresult.worker.recorder import TEXT_CHARACTERS, LogRecorder, Recorder
 from ipyasyncresult.worker.streams import NoStdin, SharedStream, TaskStream
 
-__all__ = ["Capture", "create_capture_file", "current_recorder", "read_tail"]
+__all__ = ["Capture", "Recorder", "create_capture_file", "current_recorder", "read_tail"]
 
 _IDLE_SECONDS = 0.001  # a gap between tasks in which something may have been written
 
@@ -62,6 +62,8 @@ class Capture:
         This process runs one task at a time and nothing else: capture all that it writes, file
         descriptors 1 and 2 included.  False for a process that is somebody else's, or that runs
         several tasks at once: only what tasks write in Python, in their own context, is captured.
+    limit : int
+        Characters of text kept per task.
 
     Attributes
     ----------
@@ -79,12 +81,14 @@ class Capture:
         stderr_fd: int | None = None,
         *,
         redirect_fds: bool = True,
+        limit: int = TEXT_CHARACTERS,
     ) -> None:
         self.idle = LogRecorder()
         self.running: Recorder | None = None
         self.on_late: Callable[[Recorder], object] | None = None
         self._given = (stdout_fd, stderr_fd)
         self._redirect = redirect_fds
+        self._limit = limit
         self._files: tuple[CaptureFile, ...] = ()
         self._lock = threading.RLock()  # guards the offsets in `_files`
         self._ended = monotonic()
@@ -100,33 +104,37 @@ class Capture:
 
     # ----------------------------------------------------------------------- while tasks run
 
-    def begin(self, recorder: Recorder) -> Token[Recorder | None]:
-        """From now on what is written belongs to `recorder`; main thread of the task."""
+    def begin(self, owner: str = "") -> Recorder:
+        """A task begins in this thread: what is written from now on goes to the recorder given."""
         if self._files and monotonic() - self._ended > _IDLE_SECONDS:
             self.drain()
+        recorder = Recorder(self._limit, owner)
         if self._redirect:
             self.running = recorder
-        return _of_context.set(recorder)
+        recorder.token = _of_context.set(recorder)
+        return recorder
 
-    def end(self, recorder: Recorder, token: Token[Recorder | None]) -> None:
+    def end(self, recorder: Recorder) -> None:
         """The task ended; the same thread as :meth:`begin`."""
         if self._flush_c is not None:
             self._flush_c()
             self.drain()
-        _of_context.reset(token)
+        if recorder.token is not None:
+            _of_context.reset(recorder.token)
+            recorder.token = None
         if self.running is recorder:
             self.running = None
         recorder.finish(self.on_late)
         self._ended = monotonic()
 
     @contextmanager
-    def task(self, recorder: Recorder) -> Iterator[Recorder]:
+    def task(self, owner: str = "") -> Iterator[Recorder]:
         """:meth:`begin` and :meth:`end` around a block."""
-        token = self.begin(recorder)
+        recorder = self.begin(owner)
         try:
             yield recorder
         finally:
-            self.end(recorder, token)
+            self.end(recorder)
 
     def drain(self) -> None:
         """Fetch what C code and child processes wrote.  Any thread: before each write of Python
@@ -173,8 +181,8 @@ class Capture:
                 SharedStream("stderr", sys.stderr, _of_context.get),
             )
         sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in self._streams)
-        threading.Thread.start = _start_in_task  # type: ignore[method-assign]
-        ThreadPoolExecutor.submit = _submit_in_task  # type: ignore[method-assign]
+        threading.Thread.start = _start_in_task  # type: ignore[assignment, method-assign]
+        ThreadPoolExecutor.submit = _submit_in_task  # type: ignore[assignment, method-assign]
 
     def uninstall(self) -> None:
         """Give the standard streams back; what came last is in the recorders.  Idempotent."""
@@ -200,7 +208,7 @@ class Capture:
             os.dup2(file.fd, target)
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None:  # for code that writes past sys.stdout: keep the order
-                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+                stream.reconfigure(line_buffering=True)
         self._flush_c = _line_buffer_c_stdout()
         self._files = tuple(files)
 
@@ -250,7 +258,7 @@ def _start_in_task(thread: threading.Thread) -> None:
         run = thread.run
 
         def run_in_task() -> None:
-            del thread.run  # type: ignore[attr-defined]  # the cycle through this closure
+            del thread.run  # the cycle through this closure
             _of_context.set(recorder)
             run()
 
@@ -261,7 +269,7 @@ def _start_in_task(thread: threading.Thread) -> None:
 def _submit_in_task(
     executor: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Future[Any]:
-    """``ThreadPoolExecutor.submit``: a pool may live longer than the task that started its threads."""
+    """``ThreadPoolExecutor.submit``: a pool may outlive the task that started its threads."""
     recorder = _of_context.get()
     if recorder is None:
         return _plain_submit(executor, function, *args, **kwargs)
@@ -288,4 +296,3 @@ def _line_buffer_c_stdout() -> Callable[[], object]:
     flush.argtypes, flush.restype = [ctypes.c_void_p], ctypes.c_int
     pointer = stdout.value
     return lambda: flush(pointer)
-

@@ -52,7 +52,7 @@ def _load_fallocate() -> Callable[[int, int, int, int], int] | None:
         return None
     fallocate = ctypes.CDLL(None).fallocate
     fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    return fallocate  # type: ignore[no-any-return]
+    return fallocate
 
 
 _fallocate = _load_fallocate()

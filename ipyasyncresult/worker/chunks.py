@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import starmap
 from types import CoroutineType
 from typing import Any
 
 from ipyasyncresult.core.failure import Failure, encode_failure
+from ipyasyncresult.core.partition import ChunkResult
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.worker.awaiting import AWAITED, settle
 from ipyasyncresult.worker.failures import describe_call, describe_failure
 from ipyasyncresult.worker.loaded import LoadedFunction, load_function
 from ipyasyncresult.worker.pickling import dump_result
 
-__all__ = ["ChunkResult", "apply_chunk"]
+__all__ = ["ChunkResult", "apply_chunk", "apply_to_items", "fail_unpicklable"]
 
 
-class ChunkResult:
-    """What the items of a chunk gave.
+def fail_unpicklable(result: ChunkResult) -> None:
+    """Turn every value that cannot be sent into a failure, so that its siblings can."""
+    for index, value in enumerate(result.values):
+        try:
+            dump_result(value)
+        except SerializationError as error:
+            result.failures[index] = describe_failure(error)
+            result.values[index] = None
 
-    Attributes
-    ----------
-    values : list
-        One per item, in order; None where it failed.
-    failures : dict
-        Encoded failures by position in the chunk.
-    """
 
-    __slots__ = ("failures", "values")
-
-    def __init__(self, values: list[Any], failures: dict[int, bytes]) -> None:
-        self.values = values
-        self.failures = failures
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ChunkResult, (self.values, self.failures)
-
-    def fail_unpicklable(self) -> None:
-        """Turn every value that cannot be sent into a failure, so that its siblings can."""
-        for index, value in enumerate(self.values):
-            try:
-                dump_result(value)
-            except SerializationError as error:
-                self.failures[index] = describe_failure(error)
-                self.values[index] = None
+def apply_to_items(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """``[f(*item) for item in items]``: the first error ends it, as in ``Executor.map``."""
+    return list(starmap(function, items))
 
 
 def apply_chunk(function: bytes, chunk: Sequence[Any], star: bool = False) -> ChunkResult:
@@ -90,8 +76,8 @@ class _ChunkRun:
                 try:
                     values.extend(calls)
                     if len(values) < total:  # `map` took it for its own end
-                        raise RuntimeError("the function raised StopIteration")
-                except BaseException as error:  # noqa: BLE001  every item ends in a value or a failure
+                        raise RuntimeError("the function raised StopIteration")  # noqa: TRY301
+                except BaseException as error:  # noqa: BLE001  an item is a value or a failure
                     self.fail(len(values), error)
                     values.append(None)
                     if isinstance(error, KeyboardInterrupt):

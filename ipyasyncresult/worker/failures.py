@@ -92,7 +92,7 @@ def format_error(error: BaseException) -> str:
 
 def _skip_our_frames(frames: TracebackType | None) -> TracebackType | None:
     """The traceback from the task's own code on."""
-    folders = _OURS
+    folders: tuple[str, ...] = _OURS
     if "IPython" in sys.modules:
         folders = (*folders, str(Path(sys.modules["IPython"].__file__ or "").parent))
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(folders):
@@ -112,7 +112,7 @@ def _pickle(error: BaseException, message: str) -> bytes:
         return b""
     args, state = _attempt(lambda: _parts(error)) or ((message,), None)
     for parts in ((args, state), (args, None), ((message,), None)):
-        data = _attempt(partial(cloudpickle.dumps, (type(error), *parts), 5))
+        data: bytes | None = _attempt(partial(cloudpickle.dumps, (type(error), *parts), 5))
         if data is not None and len(data) <= _PICKLE_LIMIT:
             return data
     return b""
@@ -122,8 +122,8 @@ def _parts(error: Exception) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     """Arguments and state.  The builtins know best (the file name of an OSError is no argument);
     a ``__reduce__`` of the user's may give a call of anything."""
     if isinstance(type(error).__reduce__, MethodDescriptorType):
-        _, args, *state = error.__reduce__()
-        return args, state[0] if state else None
+        reduced: Any = error.__reduce__()
+        return reduced[1], reduced[2] if len(reduced) > 2 else None
     return error.args, error.__dict__
 
 
@@ -140,4 +140,3 @@ class _ShortRepr(reprlib.Repr):
 
 
 _short_repr = _ShortRepr()
-

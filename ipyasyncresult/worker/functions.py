@@ -69,7 +69,7 @@ def dump_function(function: Callable[..., Any]) -> bytes:
         data = _by_name.get(function)
         if data is not None:
             return data
-    if not callable(function) and not isinstance(function, Reference):
+    if not isinstance(function, Reference) and not callable(function):  # a caller may be wrong
         raise TypeError(f"function must be callable, not {type(function).__name__}")
     if cacheable and _is_importable(function):
         data = pickle.dumps(function, 5)

@@ -73,9 +73,7 @@ class _Scope:
     def __init__(self, variables: dict[str, Any], read: set[str], written: set[str]) -> None:
         self.variables = variables
         self.written = tuple(sorted(written))
-        self.missing = tuple(
-            sorted((read | written) - variables.keys() - vars(builtins).keys())
-        )
+        self.missing = tuple(sorted((read | written) - variables.keys() - vars(builtins).keys()))
         # Restored before each call: a cached function must not remember what the last task set.
         self.captured = {name: variables[name] for name in written if name in variables}
 

@@ -1,7 +1,8 @@
 """The namespace in which the tasks of this process run, and the tasks that work on it.
 
 The runner says which dict it is (an engine: that of its shell).  :func:`push`, :func:`pull`,
-:func:`clear` and :func:`has` are ordinary functions: a view sends them to the engines like any other.
+:func:`clear` and :func:`has` are ordinary functions: a view sends them to the engines as it does
+any other.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Reference:
     Parameters
     ----------
     name : str
-        A variable of the engine's namespace or an expression over it: ``'a'``, ``'a.b'``, ``'a[0]'``.
+        A variable of the engine's namespace, or an expression: ``'a'``, ``'a.b'``, ``'a[0]'``.
 
     Raises
     ------

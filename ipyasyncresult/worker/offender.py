@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
-import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import AsyncGeneratorType, FunctionType, GeneratorType, MethodType
 from typing import Any, Protocol
 
@@ -37,29 +36,46 @@ def describe_offender(
     hint : str
         What to do about generators and iterators.
     """
-    path = ", ".join(name for name, _ in parts)
-    culprit: Any = None
-    seen: set[int] = set()
-    deadline = time.monotonic() + _SECONDS
-    children: Iterator[tuple[str, Any]] = iter(parts)
-    prefix = ""
+    search = _Search(pickler)
+    found = search.first_failing(iter(parts))
+    if found is None:
+        names = ", ".join(name for name, _ in parts)
+        return f"{names}: {_reason(error)}"
+    path, culprit, error = found
     for _ in range(_DEPTH):
-        for label, child in children:
-            failure = None if id(child) in seen else _pickling_error(child, pickler)
-            if failure is not None or time.monotonic() > deadline:
-                break
-        else:
+        inner = search.first_failing(_children(culprit))
+        if inner is None:
             break
-        if failure is None:
-            break
-        seen.add(id(child))
-        prefix += label
-        path, culprit, error = prefix, child, failure
-        children = _children(child)
-    reason = f"{path}: {str(error) or type(error).__name__}"
-    if isinstance(culprit, GeneratorType | AsyncGeneratorType | Iterator):
-        reason += f" ({hint})"
-    return reason
+        label, culprit, error = inner
+        path += label
+    is_lazy = isinstance(culprit, GeneratorType | AsyncGeneratorType | Iterator)
+    return f"{path}: {_reason(error)}" + (f"; {hint}" if is_lazy else "")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+class _Search:
+    def __init__(self, pickler: Pickler) -> None:
+        self.pickler = pickler
+        self.deadline = time.monotonic() + _SECONDS
+        self.seen: set[int] = set()
+
+    def first_failing(
+        self, parts: Iterable[tuple[str, Any]]
+    ) -> tuple[str, Any, BaseException] | None:
+        """The first part that cannot be pickled by itself; None when there is none, or no time."""
+        for label, part in parts:
+            if time.monotonic() > self.deadline:
+                return None
+            if id(part) in self.seen:
+                continue
+            error = _pickling_error(part, self.pickler)
+            if error is not None:
+                self.seen.add(id(part))
+                return label, part, error
+        return None
 
 
 def _pickling_error(value: Any, pickler: Pickler) -> Exception | None:
@@ -104,7 +120,7 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
     positional = function.__defaults__ or ()
     names = code.co_varnames[code.co_argcount - len(positional) : code.co_argcount]
     defaults.update(zip(names, positional, strict=True))
-    for name, item in itertools.chain(defaults.items()):
+    for name, item in defaults.items():
         yield f", default of {name!r}", item
     for name in code.co_names:
         if name in function.__globals__:

@@ -13,7 +13,7 @@ import reprlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Sequence
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -60,7 +60,7 @@ def _plain(values: Iterable[Any], depth: int = 2) -> bool:
 class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Writes a :class:`Reference` so that reading it gives what it names, at any depth."""
 
-    dispatch_table = ChainMap(
+    dispatch_table: ClassVar = ChainMap(
         {Reference: lambda reference: (resolve_reference, (reference.name,))},
         cloudpickle.Pickler.dispatch_table,
     )
@@ -101,9 +101,7 @@ def dump_with(
     return file.getvalue(), buffers
 
 
-def dump_arguments(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[bytes, list[memoryview]]:
+def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, list[memoryview]]:
     """The arguments of one call as bytes, with large buffers beside them.  Any thread.
 
     Raises

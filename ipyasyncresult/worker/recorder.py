@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import Token
 from itertools import groupby
 from time import time
 from typing import Any
@@ -69,6 +70,8 @@ class Recorder:
     ----------
     limit : int
         Characters of text to keep at most.
+    owner : str
+        Whose it is; for whoever sends it.
     """
 
     # One lock for all of a process: making one per task costs more than sharing it.  It is
@@ -88,7 +91,11 @@ class Recorder:
     _finished = False
     _late_is_full = False
 
-    def __init__(self, limit: int = TEXT_CHARACTERS) -> None:
+    token: Token[Recorder | None] | None = None
+    """What the capture needs to end the task."""
+
+    def __init__(self, limit: int = TEXT_CHARACTERS, owner: str = "") -> None:
+        self.owner = owner
         self._limit = limit
         self._room = limit // 2  # characters that may still go out live
         self._parts: list[str] = []
@@ -124,8 +131,8 @@ class Recorder:
     ) -> Output:
         """Add a rich display: ``display_data``, ``execute_result`` or ``update_display_data``.
 
-        Gives the record that was added.  In it, bytes are base64 text as in the Jupyter protocol, and
-        objects that JSON does not know are their repr.
+        Gives the record that was added.  In it, bytes are base64 text as in the Jupyter protocol,
+        and objects that JSON does not know are their repr.
         """
         output = Output(
             kind,
@@ -143,7 +150,7 @@ class Recorder:
         self._add_display(Output("clear_output", time(), wait=wait), 1)
 
     def skip(self, kind: OutputKind, size: int) -> None:
-        """Count text that nobody read: a child process wrote faster than it could be kept up with."""
+        """Count text that nobody read: a child process wrote faster than we could read."""
         with self._lock:
             self._cut()
             tail = self._tail_of_text()
@@ -225,8 +232,7 @@ class Recorder:
         with self._lock:
             self._cut()
             is_update = output.kind == "update_display_data"
-            last = self._outputs[-1] if self._outputs else None
-            if is_update and last and (last.kind, last.display_id) == (output.kind, output.display_id):
+            if is_update and self._outputs and _same_display(self._outputs[-1], output):
                 self._outputs[-1] = output  # nobody saw the one before
             elif self._displays_left > 0 and self._display_bytes_left >= size:
                 self._displays_left -= not is_update
@@ -249,9 +255,9 @@ class Recorder:
                 continue
             items = [output for _, output in tail.items]
             if tail.dropped:
-                kind = next((o.kind for o in items if o.kind in ("stdout", "stderr")), "stdout")
+                on_stderr = bool(items) and items[0].kind == "stderr"
                 when = items[0].time if items else time()
-                held.append(Output(kind, when, mark(tail)))
+                held.append(Output("stderr" if on_stderr else "stdout", when, mark(tail)))
             held.extend(items)
         yield from sorted(held, key=lambda output: output.time)
 
@@ -275,6 +281,10 @@ def _to_json(value: dict[str, Any]) -> Any:
     return {key: encodable(v) if isinstance(v, str) else v for key, v in cleaned.items()}
 
 
+def _same_display(one: Output, other: Output) -> bool:
+    return one.kind == other.kind and one.display_id == other.display_id
+
+
 def _safe_repr(value: object) -> str:
     try:
         return repr(value)
@@ -294,7 +304,8 @@ def _merged(outputs: Iterable[Output]) -> Iterator[Output]:
 
 def _text_mark(tail: _Tail) -> str:
     more = "more than " if tail.uncounted else ""
-    return f"\n... {more}{tail.dropped_lines:,} lines ({tail.dropped_size:,} characters) dropped ...\n"
+    lines, size = tail.dropped_lines, tail.dropped_size
+    return f"\n... {more}{lines:,} lines ({size:,} characters) dropped ...\n"
 
 
 def _display_mark(tail: _Tail) -> str:

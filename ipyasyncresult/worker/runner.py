@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.errors import CapabilityError, SerializationError
 from ipyasyncresult.worker.capture import Capture
-from ipyasyncresult.worker.chunks import ChunkResult, apply_chunk
+from ipyasyncresult.worker.chunks import ChunkResult, apply_chunk, fail_unpicklable
 from ipyasyncresult.worker.failures import describe_call, describe_failure
 from ipyasyncresult.worker.loaded import LoadedFunction, load_function
 from ipyasyncresult.worker.namespace import use_namespace
@@ -39,9 +39,11 @@ class Outcome:
         Seconds since the epoch.
     duration : float
         Seconds between them by the monotonic clock.
+    failed_items : int
+        Of a chunk that returned: how many of its items failed.
     """
 
-    __slots__ = ("body", "buffers", "completed", "duration", "ok", "started")
+    __slots__ = ("body", "buffers", "completed", "duration", "failed_items", "ok", "started")
 
     def __init__(
         self, ok: bool, body: bytes, buffers: list[memoryview], started: float, duration: float
@@ -52,6 +54,7 @@ class Outcome:
         self.started = started
         self.duration = duration
         self.completed = started + duration
+        self.failed_items = 0
 
     def __repr__(self) -> str:
         return f"<Outcome {'ok' if self.ok else 'failed'} after {self.duration:.6f} s>"
@@ -81,7 +84,7 @@ class Runner:
         if shell is None:
             use_namespace({})
         else:
-            use_namespace(shell.user_ns, lambda: shell.reset(new_session=False))
+            use_namespace(shell.user_ns, shell.clear_namespace)
 
     def run_call(
         self,
@@ -96,6 +99,24 @@ class Runner:
         Never raises.
         """
         return self._run(_Call(self._shell, function, arguments, buffers), recorder)
+
+    def run_chunk(
+        self,
+        function: bytes,
+        arguments: bytes,
+        buffers: Sequence[Buffer] = (),
+        *,
+        star: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Outcome:
+        """Call a function for each item of a chunk; the items are the only argument.
+
+        The result is the list of values, or a ``ChunkResult`` when some items failed.  Never raises.
+        """
+        chunk = _Chunk(self._shell, function, arguments, buffers, star)
+        outcome = self._run(chunk, recorder)
+        outcome.failed_items = chunk.failed_items
+        return outcome
 
     def run_cell(
         self,
@@ -117,8 +138,8 @@ class Runner:
         started, clock = time(), perf_counter()
         buffers: list[memoryview] = []
         try:
-            # An interrupt may come between any two instructions while `running` is set, so it is set
-            # within the `try` only.
+            # While `running` is set, an interrupt may come between any two instructions: so it is
+            # set within the `try` only.
             self.running = True
             body, buffers = task.run()
             self.running = False
@@ -169,21 +190,50 @@ class _Call:
         finally:
             if self.shell is not None:
                 self.shell.flush_figures()
-        try:
-            return dump_result(value)
-        except SerializationError:
-            if not isinstance(value, ChunkResult):
-                raise
-            value.fail_unpicklable()
-            return dump_result(value)
+        return dump_result(value)
 
     def describe(self, error: BaseException) -> bytes:
         inputs = ""
-        if self.loaded is not None and self.loaded.function is not apply_chunk:
+        if self.loaded is not None:
             inputs = f"{self.loaded.name}(...)"
             if self.args is not None:
                 inputs = describe_call(self.loaded.name, self.args, self.kwargs)
         return describe_failure(error, inputs=inputs)
+
+
+class _Chunk(_Call):
+    """A function and the items to call it with."""
+
+    __slots__ = ("failed_items", "star")
+
+    def __init__(
+        self,
+        shell: EngineShell | None,
+        function: bytes,
+        arguments: bytes,
+        buffers: Sequence[Buffer],
+        star: bool,
+    ) -> None:
+        super().__init__(shell, function, arguments, buffers)
+        self.star = star
+        self.failed_items = 0
+
+    def run(self) -> tuple[bytes, list[memoryview]]:
+        (items,), _ = load_arguments(self.arguments, self.buffers)
+        try:
+            result = apply_chunk(self.function, items, self.star)
+        finally:
+            if self.shell is not None:
+                self.shell.flush_figures()
+        try:
+            return self._dump(result)
+        except SerializationError:
+            fail_unpicklable(result)
+            return self._dump(result)
+
+    def _dump(self, result: ChunkResult) -> tuple[bytes, list[memoryview]]:
+        self.failed_items = len(result.failures)
+        return dump_result(result if result.failures else result.values)
 
 
 class _Cell:

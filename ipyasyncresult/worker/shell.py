@@ -1,5 +1,8 @@
 """The IPython shell of an engine: what its cells show goes to the running task."""
 
+# IPython's own methods have no annotations.
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import os
@@ -31,8 +34,10 @@ _INLINE_BACKEND = "matplotlib_inline.backend_inline"
 class TaskDisplayHook(DisplayHook):
     """The value of a cell's last expression becomes an ``execute_result``."""
 
+    shell: EngineShell
+
     def quiet(self) -> bool:
-        return self.semicolon_at_end_of_expression(self.shell.cell)
+        return bool(self.semicolon_at_end_of_expression(self.shell.cell))
 
     def write_output_prompt(self) -> None:
         """Nothing: whoever shows the result writes ``Out[n]``."""
@@ -55,7 +60,7 @@ class TaskDisplayHook(DisplayHook):
 class TaskDisplayPublisher(DisplayPublisher):
     """``display``, ``update_display`` and ``clear_output``."""
 
-    def publish(  # type: ignore[override]  # `source` is long gone
+    def publish(
         self,
         data: dict[str, Any],
         metadata: dict[str, Any] | None = None,
@@ -143,6 +148,10 @@ class EngineShell(InteractiveShell):
         finally:
             self._depth -= 1
 
+    def clear_namespace(self) -> None:
+        """Forget all variables of tasks."""
+        self.reset(new_session=False)
+
     def flush_figures(self) -> None:
         """Show the figures that were drawn since the last time, as the end of a cell does."""
         backend = sys.modules.get(_INLINE_BACKEND)
@@ -153,10 +162,10 @@ class EngineShell(InteractiveShell):
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         kwargs["exception_only"] = False  # of a SystemExit, too, one wants to know where
-        kind, error, _ = exc_tuple or sys.exc_info()
+        _, error, _ = exc_tuple or sys.exc_info()
         if error is not None and _holds_group(error):
             # IPython would print these itself, past `_showtraceback`.
-            self._showtraceback(kind, error, [format_error(error)])
+            self._showtraceback(type(error), error, [format_error(error)])
             return
         super().showtraceback(exc_tuple, *args, **kwargs)
 
@@ -175,7 +184,7 @@ class EngineShell(InteractiveShell):
             self._write_error(text)
 
     def _write_error(self, text: str) -> None:
-        print(text, file=sys.stderr)
+        sys.stderr.write(text + "\n")
 
     @contextmanager
     def _tee(self, channel: str) -> Iterator[None]:
