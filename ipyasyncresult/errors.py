@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import builtins
 import concurrent.futures
+import contextlib
 import multiprocessing
 import pickle
 from collections.abc import Iterator, Sequence
@@ -145,7 +146,8 @@ class RemoteError(IpyAsyncResultError):
         The end of what the task printed.
     """
 
-    failure: Failure
+    # With values in the class, properties of these names in an original's class do no harm.
+    failure: Failure = Failure(ename="", evalue="")
     engine_id: int | None = None
     msg_id: str = ""
     label: str | None = None
@@ -244,14 +246,24 @@ def remote_error(failure: Failure, context: dict[str, Any] | None = None) -> Rem
     return made
 
 
+_OURS = frozenset({"failure", "engine_id", "msg_id", "label", "last_output"})
+
+
 def _rebuild(original: type, args: tuple[Any, ...], state: dict[str, Any] | None) -> RemoteError:
     dual = _dual_type(original)
-    made: RemoteError = dual.__new__(dual, *args)
-    if dual is not RemoteError and original.__module__ == "builtins":
-        original.__init__(made, *args)  # type: ignore[misc]  # fills the fields of UnicodeDecodeError and its like
-    made.args = args
-    reserved = {"failure", "engine_id", "msg_id", "label", "last_output"}
-    made.__dict__.update({k: v for k, v in (state or {}).items() if k not in reserved})
+    builtin: Any = Exception
+    if dual is not RemoteError:
+        builtin = next(kind for kind in original.__mro__ if kind.__module__ == "builtins")
+    try:
+        made: RemoteError = builtin.__new__(dual, *args)
+        builtin.__init__(made, *args)  # the fields of OSError, UnicodeDecodeError and their like
+    except TypeError:  # arguments that its own __init__ turned into others
+        made = Exception.__new__(dual, *args)
+    for name, value in (state or {}).items():
+        if name not in _OURS:
+            # Not into __dict__: the name of an ImportError is no entry there.
+            with contextlib.suppress(Exception):  # a property, perhaps
+                object.__setattr__(made, name, value)
     return made
 
 

@@ -21,6 +21,7 @@ GRACE = 5.0
 LASTING_THREADS = {
     "IPythonHistorySavingThread": "one per IPython shell; ends with the process",
     "TMonitor": "tqdm's own; one per process, for good",
+    "GarbageCollectorThread": "pyzmq's own, for what was sent without a copy; as above",
 }
 """Threads that outlive a test by design, by the start of their name or by their type's name."""
 
@@ -35,6 +36,7 @@ def runtime_dir() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="ipar-"))
     runtime = home / "run"
     runtime.mkdir(mode=0o700)
+    (runtime / "ipyasyncresult").mkdir(mode=0o700)  # the user's own, as ~/.cache: it may stay
     with pytest.MonkeyPatch.context() as patch:
         # Font caches and the like are safe to share, and take seconds to make.
         patch.setenv(

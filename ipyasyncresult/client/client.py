@@ -197,6 +197,10 @@ class Client(HubQuestions):
         """Send tasks; for views and executors."""
         return self._connection.submit(functions, tasks, frames, group)
 
+    def submit_one(self, function: bytes, task: m.Task) -> TaskRecord:
+        """Send one task without frames; for views."""
+        return self._connection.submit_one(function, task)
+
     def wait(
         self,
         jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,

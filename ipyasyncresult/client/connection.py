@@ -12,26 +12,25 @@ import itertools
 import logging
 import os
 import secrets
-import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.client.codec import WireCodec, lost_error
-from ipyasyncresult.client.interrupts import HeldInterrupts
+from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
 from ipyasyncresult.core.ledger import Batch, Ledger
-from ipyasyncresult.core.outputs import decode_outputs
+from ipyasyncresult.core.outputs import Output, decode_outputs
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import read_cluster_file, socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive, send
+from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["Connection"]
@@ -40,6 +39,16 @@ _log = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT = 10.0  # seconds
 _ANSWER_TIMEOUT = 30.0  # seconds
+_all: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in _all:
+        connection._forked = True  # noqa: SLF001  the child must not touch the parent's sockets
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 _STATUS = {m.OK: Status.DONE, m.ERROR: Status.FAILED, m.PARTIAL: Status.FAILED}
 
 
@@ -72,6 +81,8 @@ class Connection:
         self.engines: dict[int, dict[str, Any]] = {}  # written by who receives
         self.closed = ""  # why; empty while open
         self._pid = os.getpid()
+        self._forked = False
+        _all.add(self)
         self._numbers = itertools.count()
         self._requests = itertools.count(1)
         self._answers: dict[int, Callable[[Any], None]] = {}
@@ -80,16 +91,17 @@ class Connection:
         url = socket_url(folder, "clients")
         session = self.session.encode()
         self._rx = make_socket(self._context, zmq.DEALER, b"C" + session)
-        self._tx = make_socket(self._context, zmq.DEALER, b"S" + session)
-        self._sending = threading.Lock()
+        tx = make_socket(self._context, zmq.DEALER, b"S" + session)
         self._rx.connect(url)
         try:
             self._introduce()
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self._tx.connect(url)
+        tx.connect(url)
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
+        self._outbox = Outbox(tx, self._receiver.wake)
+        self._receiver.before_waiting = self._outbox.flush
         self.ledger = Ledger(
             WireCodec(),
             waits=self._receiver,
@@ -99,7 +111,7 @@ class Connection:
 
     def _introduce(self) -> None:
         hello = m.Hello(self.session, m.PROTOCOL, __version__, python_version(), os.getpid())
-        send(self._rx, [m.encode(hello)])
+        send(self._rx, m.encode(hello))
         deadline = time.monotonic() + _HELLO_TIMEOUT
         while not self._rx.poll(50):
             try:
@@ -108,9 +120,7 @@ class Connection:
                 raise HubError(f"the hub (pid {self.hub_pid}) is dead") from None
             if time.monotonic() > deadline:
                 raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
-        received = receive(self._rx)
-        assert received is not None, "a message was announced"
-        answer = m.decode_from_hub(received[0])
+        answer = m.decode_from_hub(receive(self._rx)[0])
         if isinstance(answer, m.Refused):
             raise VersionMismatch(answer.reason)
         if not isinstance(answer, m.Welcome):
@@ -142,7 +152,7 @@ class Connection:
         HubError
             When the connection is closed or the hub is dead.
         """
-        self._check_open()
+        self.check_open()
         now = self.ledger.clock()
         records = []
         for task in tasks:
@@ -153,7 +163,7 @@ class Connection:
             records.append(record)
         self.ledger.submit_many(records)
         try:
-            tracker = self._send(m.Submit(functions, tasks, group), frames)
+            tracker = self._outbox.say(m.Submit(functions, tasks, group), frames)
         except BaseException:
             self.ledger.forget([task.msg_id for task in tasks])
             raise
@@ -161,19 +171,32 @@ class Connection:
             self._fail_outstanding()
         return records, tracker
 
-    def _send(self, message: m.FromClient, frames: Sequence[Any] = ()) -> Any:
-        header = m.encode(message)
-        with self._sending:
-            if not frames:
-                self._tx.send(header)  # one frame: sent whole or not at all
-                return None
-            with HeldInterrupts():
-                return send(self._tx, [header, *frames], track=True)
+    def submit_one(self, function: bytes, task: m.Task) -> TaskRecord:
+        """Send one task without frames, together with others if many come.  Any thread.
 
-    def _check_open(self) -> None:
+        Raises
+        ------
+        HubError
+            When the connection is closed or the hub is dead.
+        """
+        if self.closed or self._forked:
+            self.check_open()
+        record = self.ledger.submit(task.msg_id)
+        record.label = task.label
+        try:
+            self._outbox.add(function, task)
+        except BaseException:
+            self.ledger.forget([task.msg_id])
+            raise
+        if self.closed:  # it closed between the check and now
+            self._fail_outstanding()
+        return record
+
+    def check_open(self) -> None:
+        """Raise HubError when nothing can be sent."""
         if self.closed:
             raise HubError(self.closed)
-        if os.getpid() != self._pid:
+        if self._forked:
             raise HubError(
                 "this client belongs to the process that forked this one: "
                 "connect again with connect(cluster_id=...)"
@@ -201,7 +224,7 @@ class Connection:
 
         `on_answer` is called with it in the thread that receives, before any later message.
         """
-        self._check_open()
+        self.check_open()
         number = next(self._requests)
         box: list[Any] = []
 
@@ -212,7 +235,7 @@ class Connection:
 
         self._answers[number] = take
         try:
-            self._send(make(number))
+            self._outbox.say(make(number))
             self._receiver.wait(lambda: box or self.closed, timeout)
         finally:
             self._answers.pop(number, None)
@@ -229,18 +252,18 @@ class Connection:
 
     def tell(self, message: m.FromClient) -> None:
         """Send something that has no answer.  Any thread."""
-        self._check_open()
-        self._send(message)
+        self.check_open()
+        self._outbox.say(message)
 
     # -- in: only who holds the receiver's token -------------------------------------------------
 
     def _take_in(self) -> bool:
         """Apply every message that is there; False when the hub said that it closes."""
-        while (received := receive(self._rx)) is not None:
-            header, frames = received
+        while waiting(self._rx):
+            header, frames = receive(self._rx)
             try:
                 self._apply(m.decode_from_hub(header), frames)
-            except msgspec.MsgspecError:
+            except m.MALFORMED:
                 _log.exception("dropped a malformed message of the hub")
         if self._receiver.hub_gone and not self.closed:
             self.closed = f"the hub (pid {self.hub_pid}) died"
@@ -270,21 +293,23 @@ class Connection:
                 count = item.frames
                 mine = frames[position : position + count] if count else ()
                 position += count
-                record = batch.finish(
+                record = batch.get(item.msg_id)
+                if record is None:
+                    continue
+                record.engine_id = item.engine_id
+                record.started = item.started
+                record.completed = item.completed
+                record.duration = item.duration
+                engine = self.engines.get(item.engine_id)
+                record.engine_uuid = engine["uuid"] if engine is not None else None
+                batch.finish(
                     item.msg_id,
                     _STATUS[item.status],
                     raw=(item.status, item.body, mine),
                     failed_items=item.failed_items,
                 )
-                if record is not None:
-                    record.engine_id = item.engine_id
-                    record.started = item.started
-                    record.completed = item.completed
-                    record.duration = item.duration
-                    engine = self.engines.get(item.engine_id)
-                    record.engine_uuid = engine["uuid"] if engine is not None else None
             elif type(item) is m.OutputPiece:
-                batch.output(item.msg_id, decode_outputs(item.outputs))
+                batch.output(item.msg_id, _readable(item.outputs))
             elif type(item) is m.Started:
                 batch.started(item.msg_id, item.engine_id, item.started)
             elif type(item) is m.Requeued:
@@ -294,11 +319,11 @@ class Connection:
 
     def _apply_lost(self, batch: Batch, item: m.LostTask) -> None:
         status = Status.ABORTED if item.reason == "aborted" else Status.LOST
-        record = batch.finish(item.msg_id, status)
+        record = batch.get(item.msg_id)
         if record is not None:
             if item.engine_id >= 0:
                 record.engine_id = item.engine_id
-            record.error = lost_error(item, record)
+            batch.finish(item.msg_id, status, error=lost_error(item, record))
 
     def _apply_engine(self, news: m.EngineNews) -> None:
         if news.event == "gave_up":
@@ -326,14 +351,19 @@ class Connection:
         """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent.  Any thread."""
         if os.getpid() != self._pid:
             return  # a forked child: the sockets are not its own
-        with self._sending:
-            if self._tx.closed:
-                return
-            if not self.closed:
-                self._tx.send(m.encode(m.Goodbye()))
-            self.closed = self.closed or reason
-            self._tx.close(linger=200)
+        if not self._outbox.close(None if self.closed else m.Goodbye()):
+            return
+        self.closed = self.closed or reason
         self._fail_outstanding()
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()
+
+
+def _readable(data: bytes) -> list[Output]:
+    """Outputs of a task.  A display may hold anything: one that cannot be read must not cost the
+    results that came with it."""
+    try:
+        return decode_outputs(data)
+    except m.MALFORMED as error:
+        return [Output("stderr", time.time(), f"[an output could not be read: {error}]\n")]

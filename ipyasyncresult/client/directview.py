@@ -49,7 +49,7 @@ class DirectView(View):
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def apply_async(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncResult:
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call ``f(*args, **kwargs)`` on each engine, and return at once.
 
         Raises

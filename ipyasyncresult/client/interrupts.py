@@ -10,6 +10,12 @@ from typing import Any, Self
 __all__ = ["HeldInterrupts"]
 
 
+# The functions of `signal` convert numbers to enums and back, 20 us per wait; what they wrap does not.
+_getsignal: Any = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_set_signal: Any = getattr(signal.signal, "__wrapped__", signal.signal)
+_SIGINT = int(signal.SIGINT)
+
+
 class HeldInterrupts:
     """Within the context SIGINT waits, except while :attr:`open` is True.
 
@@ -29,9 +35,9 @@ class HeldInterrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.getsignal(signal.SIGINT)
+            self._previous = _getsignal(_SIGINT)
             if callable(self._previous):
-                signal.signal(signal.SIGINT, self._handle)
+                _set_signal(_SIGINT, self._handle)
                 self._installed = True
         return self
 
@@ -56,6 +62,6 @@ class HeldInterrupts:
     ) -> None:
         self.open = False
         if self._installed:
-            signal.signal(signal.SIGINT, self._previous)
+            _set_signal(_SIGINT, self._previous)
             if kind is None:
                 self.check()

@@ -35,7 +35,7 @@ class LoadBalancedView(View):
         super().__init__(client)
         self.targets = None
 
-    def apply_async(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncResult:
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call ``f(*args, **kwargs)`` on one engine, and return at once.
 
         Raises
@@ -49,10 +49,11 @@ class LoadBalancedView(View):
         task = m.Task(
             client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
         )
+        if not buffers:
+            record = client.submit_one(function, task)
+            return AsyncResult.over(client, [record], function_name(f), single=True)
         records, tracker = client.submit([function], [task], buffers)
-        return AsyncResult.over(
-            client, records, function_name(f), tracker=tracker, single=True
-        )
+        return AsyncResult.over(client, records, function_name(f), tracker=tracker, single=True)
 
     def map_async(
         self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any

@@ -12,6 +12,7 @@ Callbacks always run on the I/O thread, never on a caller's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -83,6 +84,7 @@ class Receiver:
         self._last_use = 0.0  # monotonic seconds: when a caller gave the token back
         self._callbacks: Callable[[], None] | None = None  # set while some are due
         self._closed = False
+        self.before_waiting: Callable[[], None] = lambda: None
         self.hub_gone = False  # written by the holder of the token
         self._thread = threading.Thread(target=self._serve, name="ipyasyncresult-io", daemon=True)
 
@@ -159,6 +161,7 @@ class Receiver:
 
     def _receive(self, timeout: float | None, interrupts: HeldInterrupts | None = None) -> None:
         """Wait for a message and take in all there are.  Holder of the token only."""
+        self.before_waiting()
         if self._pidfd is None:
             timeout = _LIVENESS if timeout is None else min(timeout, _LIVENESS)
         if interrupts is not None:
@@ -171,8 +174,8 @@ class Receiver:
         if not self._take_in():
             self.hub_gone = True
         if self._hub_died(ready) and not self.hub_gone:
-            self._take_in()  # what it sent before
             self.hub_gone = True
+            self._take_in()  # what it sent before, and then the end of everything else
 
     def _hub_died(self, ready: list[tuple[Any, int]]) -> bool:
         if self._pidfd is not None:
@@ -188,6 +191,11 @@ class Receiver:
             os.eventfd_read(self._wake)
         except BlockingIOError:
             return
+
+    def wake(self) -> None:
+        """Let whoever receives come round once.  Any thread."""
+        with contextlib.suppress(BlockingIOError):  # so often woken that it will not sleep
+            os.eventfd_write(self._wake, 1)
 
     # -- whoever feeds the ledger ----------------------------------------------------------------
 

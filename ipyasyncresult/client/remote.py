@@ -33,7 +33,7 @@ class RemoteFunction:
         self.function = function
         self.flags = flags if block is None else {"block": block, **flags}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with self.view.temp_flags(**self.flags):
             return self.view.apply(self.function, *args, **kwargs)
 

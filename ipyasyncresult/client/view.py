@@ -68,11 +68,11 @@ class View:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def apply(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call ``f(*args, **kwargs)``; a value when :attr:`block` is set, else an AsyncResult."""
         return self._finish(self.apply_async(f, *args, **kwargs), None)
 
-    def apply_async(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncResult:
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call, and return at once.
 
         Raises
@@ -82,7 +82,7 @@ class View:
         """
         raise NotImplementedError
 
-    def apply_sync(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call, wait, and return the value."""
         return self.apply_async(f, *args, **kwargs).get()
 

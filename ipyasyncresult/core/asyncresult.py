@@ -372,7 +372,8 @@ class AsyncResult(Waitable, Insight):
 
     def aborted(self) -> bool:
         """Whether all tasks were taken back before they ran."""
-        return all(record.status is Status.ABORTED for record in self.records)
+        records = self.records
+        return bool(records) and all(record.status is Status.ABORTED for record in records)
 
     def retry_failed(self) -> Self:
         """A result like this one in which the failed tasks run again; the good ones stay."""

@@ -39,12 +39,21 @@ class Insight:
     @property
     def metadata(self) -> Metadata | list[Metadata]:
         """What is known about the task, or a list with an entry per task; a snapshot."""
-        found = [metadata_of(record) for record in self.records]
+        found = [metadata_of(self._with_error(record)) for record in self.records]
         return found[0] if self._single else found
 
     def _metadata_entry(self, key: str) -> Any:
-        found = [value_of(record, key) for record in self.records]
+        records = self.records
+        if key == "error":
+            records = [self._with_error(record) for record in records]
+        found = [value_of(record, key) for record in records]
         return found[0] if self._single else found
+
+    def _with_error(self, record: TaskRecord) -> TaskRecord:
+        # The error of a failed task is made when somebody asks for it.
+        if record.failed_items and record.error is None:
+            error_of(self._ledger.codec, record)
+        return record
 
     def __getattr__(self, name: str) -> Any:
         # IPython asks every object for _repr_html_, _ipython_display_ and more.
@@ -59,7 +68,7 @@ class Insight:
         """One plain dict per task, times and durations included: ``pandas.DataFrame(...)`` reads it."""
         rows = []
         for index, record in enumerate(self.records):
-            row: dict[str, Any] = {"index": index, **metadata_of(record)}
+            row: dict[str, Any] = {"index": index, **metadata_of(self._with_error(record))}
             row["duration"] = record.duration
             row["items"] = record.items
             rows.append(row)
@@ -81,8 +90,7 @@ class Insight:
         """Seconds since the first submission; stands still at the end."""
         if not self._tally.left:
             return self.wall_time or 0.0
-        submitted = self.records[0].submitted
-        return max(0.0, self._ledger.clock() - submitted) if submitted is not None else 0.0
+        return max(0.0, self._ledger.clock() - self._tally.submitted)
 
     @property
     def serial_time(self) -> float:

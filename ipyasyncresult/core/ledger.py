@@ -158,7 +158,9 @@ class Ledger:
                     call, args = self._calls.popleft()
                     try:
                         call(*args)
-                    except Exception:
+                    except KeyboardInterrupt:
+                        raise
+                    except BaseException:  # sys.exit() would end the thread that receives
                         _log.exception("a callback of a result raised")
             finally:
                 self._running_calls.release()
@@ -171,6 +173,9 @@ class Ledger:
             for record in records:
                 items = record.items
                 tally.total += items
+                submitted = record.submitted
+                if submitted is not None and submitted < tally.submitted:
+                    tally.submitted = submitted
                 if record.status in FINAL:
                     tally.finished += items
                     tally.failed += record.failed_items
@@ -258,6 +263,7 @@ class Batch:
         if record is None or record.status is not Status.RUNNING:
             return
         record.status = Status.PENDING
+        record.engine_id = record.target
         record.started = None
         for tally in _tallies(record):
             tally.running -= record.items
@@ -283,18 +289,22 @@ class Batch:
         error: BaseException | None = None,
         failed_items: int | None = None,
     ) -> TaskRecord | None:
-        """The task ended.  Returns its record for further fields, or None when it is unknown."""
+        """The task ended.  Returns its record, or None when it is unknown.
+
+        From here on others may read it: engine, times and what else belongs to it is filled in
+        before, in the record from :meth:`get`.
+        """
         record = self._pending.pop(msg_id, None)
         if record is None:
             self._ledger.late += 1
             return None
-        record.received = self.now
         record.raw = raw
         record.error = error
         if status is not Status.DONE:
             record.failed_items = record.items if failed_items is None else failed_items
         was_running = record.status is Status.RUNNING
         record.status = status
+        record.received = self.now  # last: who sees it may read the rest without the lock
         tallies = record.tallies
         if tallies is not None:
             record.tallies = None

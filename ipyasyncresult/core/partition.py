@@ -97,7 +97,9 @@ DISTRIBUTIONS: dict[str, type[Map]] = {"b": Map, "r": RoundRobinMap}
 def _is_array(parts: Sequence[Any]) -> bool:
     # numpy is never imported here: when a part is an array, it is loaded already.
     numpy = sys.modules.get("numpy")
-    return numpy is not None and len(parts) > 0 and isinstance(parts[0], numpy.ndarray)
+    if numpy is None or len(parts) == 0:
+        return False
+    return all(isinstance(part, numpy.ndarray) for part in parts)  # a failed part is a list
 
 
 def check_chunksize(chunksize: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from math import inf
 
 from ipyasyncresult.core.task import Counts, TaskRecord
 
@@ -18,7 +19,7 @@ class Tally:
     """
 
     __slots__ = ("arrivals", "callbacks", "failed", "failures", "finished", "followers", "left",
-                 "running", "total")  # fmt: skip
+                 "running", "submitted", "total")  # fmt: skip
 
     def __init__(self) -> None:
         self.total = 0  # items
@@ -27,6 +28,7 @@ class Tally:
         self.running = 0  # items of tasks that an engine said it runs
         self.failures = 0  # tasks that did not end well (for fail-fast waits)
         self.left = 0  # tasks that are not finished
+        self.submitted = inf  # epoch seconds of the first submission
         self.arrivals: list[TaskRecord] | None = None  # finished tasks in the order they came
         self.callbacks: list[Callable[[], object]] | None = None  # once, when left reaches zero
         self.followers: list[Follower] | None = None  # on every change

@@ -13,7 +13,7 @@ __all__ = ["format_seconds", "serial_time", "summary", "timedelta", "wall_time"]
 
 def serial_time(records: Iterable[TaskRecord]) -> float:
     """Sum of the run times in seconds, by the engines' monotonic clocks.  0.0 for none."""
-    return sum([record.duration for record in records if record.duration is not None])
+    return sum([record.duration for record in records if record.duration is not None], 0.0)
 
 
 def wall_time(records: Sequence[TaskRecord]) -> float | None:

@@ -14,7 +14,8 @@ __all__ = ["ConditionWaits", "Waits", "check_timeout"]
 def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """Seconds to wait, or None for ever.
 
-    ``-1``, ``None`` and ``inf`` wait for ever, ``0`` polls.
+    ``-1``, ``None``, ``inf`` and what is too long for a thread's sleep (292 years) wait for ever,
+    ``0`` polls.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         kind = type(timeout).__name__
         raise TypeError(f"{name} must be seconds (a number), -1 or None, not {kind} {timeout!r}")
-    if timeout == -1 or timeout == math.inf:
+    if timeout == -1 or timeout > threading.TIMEOUT_MAX:
         return None
     if math.isnan(timeout) or timeout < 0:
         raise ValueError(f"{name} must be seconds >= 0, or -1 or None to wait for ever, not {timeout}")

@@ -29,7 +29,7 @@ import zmq
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import encode_outputs
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.sockets import make_socket, receive, send
+from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.recorder import Recorder
@@ -72,7 +72,7 @@ def run_engine(
     sys.path[:] = settings.import_path or sys.path
     capture = Capture(*files)
     capture.install()
-    runner = Runner(capture, EngineShell())
+    runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, counter)
     signal.signal(signal.SIGINT, lambda *_: _interrupt(runner))
     loop.run(engine_id, uuid)
@@ -138,7 +138,7 @@ class EngineLoop:
         self._turn.acquire()
         self._socket.connect(self._settings.url)
         hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
-        send(self._socket, [m.encode(hello)])
+        send(self._socket, m.encode(hello))
         threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()
         while not self._stopping:
             if self._queue:
@@ -246,8 +246,8 @@ class EngineLoop:
 
     def _take_in(self) -> None:
         """Take in every message that is there."""
-        while (received := receive(self._socket)) is not None:
-            header, frames = received
+        while waiting(self._socket):
+            header, frames = receive(self._socket)
             message = m.decode_to_engine(header)
             if isinstance(message, m.Run):
                 self._enqueue(message, frames)
@@ -289,7 +289,7 @@ class EngineLoop:
     def _flush(self) -> None:
         if not self._items:
             return
-        send(self._socket, [m.encode(m.Stream(self._items)), *self._frames])
+        send(self._socket, m.encode(m.Stream(self._items)), self._frames)
         self._items = []
         self._frames = []
 

@@ -17,13 +17,14 @@ DEFAULT_LIMIT = 1 << 30  # bytes
 class GroupEntry:
     """A call that made several tasks."""
 
-    __slots__ = ("group", "msg_ids", "session", "submitted")
+    __slots__ = ("group", "known", "msg_ids", "session", "submitted")
 
     def __init__(self, group: Group, session: str, submitted: float) -> None:
         self.group = group
         self.session = session
         self.submitted = submitted
         self.msg_ids: list[str] = []
+        self.known = 0  # how many of them are not forgotten
 
 
 class Archive:
@@ -74,15 +75,17 @@ class Archive:
         self.bytes -= size + sum([len(piece) for piece in held.outputs or ()])
         held.outputs = None
         self.tasks.pop(held.task.msg_id, None)
-        if held.group is not None and held.task.msg_id == held.group.msg_ids[-1]:
-            self.groups.pop(held.group.group.group_id, None)
+        if held.group is not None:
+            held.group.known -= 1
+            if not held.group.known:
+                self.groups.pop(held.group.group.group_id, None)
 
     def find(self, which: str | int | list[str]) -> dict[str, Any] | None:
         """A call by the ids of its tasks, group id, label, or its number from the end (-1)."""
         if isinstance(which, list):
             first = self.tasks.get(which[0]) if which else None
             if first is not None and first.group is not None and first.group.msg_ids == which:
-                return self._call_of(first)
+                return self._call(first.group)
             return {"msg_ids": which, "single": False}
         if isinstance(which, int):
             calls: dict[int, HubTask] = {}
@@ -92,7 +95,7 @@ class Archive:
                     return self._call_of(held)
             return None
         if which in self.groups:
-            return self._call_of(self.tasks[self.groups[which].msg_ids[0]])
+            return self._call(self.groups[which])
         if which in self.tasks:
             return {"msg_ids": [which], "single": True}
         labelled = [held for held in self.tasks.values() if held.task.label == which]
@@ -102,13 +105,16 @@ class Archive:
             return self._call_of(labelled[0])
         return {"msg_ids": [held.task.msg_id for held in labelled], "single": False}
 
-    @staticmethod
-    def _call_of(held: HubTask) -> dict[str, Any]:
+    def _call_of(self, held: HubTask) -> dict[str, Any]:
         if held.group is None:
             return {"msg_ids": [held.task.msg_id], "single": True}
-        group = held.group.group
+        return self._call(held.group)
+
+    @staticmethod
+    def _call(entry: GroupEntry) -> dict[str, Any]:
+        group = entry.group
         return {
-            "msg_ids": held.group.msg_ids,
+            "msg_ids": entry.msg_ids,
             "single": False,
             "kind": group.kind,
             "fname": group.fname,

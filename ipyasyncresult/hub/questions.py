@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.hub.records import HubTask
 from ipyasyncresult.wire.messages import Answer, Ask
 
 if TYPE_CHECKING:
@@ -88,13 +89,13 @@ class Questions:
         state = self._state
         engines = {
             str(engine_id): {
-                "queue": len(state.direct.get(engine_id, ())),
+                "queue": _waiting(state.direct.get(engine_id, ())),
                 "tasks": len(engine.assigned),
                 "completed": engine.finished,
             }
             for engine_id, engine in state.engines.items()
         }
-        return {"engines": engines, "unassigned": len(state.shared)}
+        return {"engines": engines, "unassigned": _waiting(state.shared)}
 
     def add_engines(self, session: str, request: int, count: int) -> list[int]:
         """Start more engines."""
@@ -107,3 +108,8 @@ class Questions:
         """About the hub itself."""
         del session, request
         return self._server.describe()
+
+
+def _waiting(queue: Iterable[HubTask]) -> int:
+    """Aborted tasks stay in their queue until an engine would get them."""
+    return sum(held.final is None for held in queue)

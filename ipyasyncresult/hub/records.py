@@ -18,7 +18,7 @@ class HubTask:
     """One task, from its submission until the archive forgets it."""
 
     __slots__ = (
-        "abort",  # AbortRequest that waits for this task, or None
+        "aborts",  # AbortRequests that wait for this task
         "engine",  # EngineState that holds it, or None
         "estimate",  # seconds it was taken for when it was assigned
         "final",  # Finished or LostTask, None before the end
@@ -30,7 +30,7 @@ class HubTask:
         "result_frames",  # out-of-band frames of the result
         "retries_left",
         "session",  # who submitted it
-        "started",  # an engine said that it runs
+        "started",  # epoch seconds when an engine said that it runs, 0.0 before
         "submitted",  # epoch seconds
         "task",
     )
@@ -46,12 +46,12 @@ class HubTask:
         self.retries_left = task.retries
         self.engine: EngineState | None = None
         self.estimate = 0.0
-        self.started = False
+        self.started = 0.0
         self.final: Finished | LostTask | None = None
         self.outputs: list[bytes] | None = None
         self.group: GroupEntry | None = None
         self.listeners: tuple[str, ...] | None = None
-        self.abort: AbortRequest | None = None
+        self.aborts: tuple[AbortRequest, ...] = ()
         self.result_frames: Sequence[Any] = ()
 
     @property
@@ -62,6 +62,10 @@ class HubTask:
         if isinstance(self.final, LostTask):
             return "aborted" if self.final.reason == "aborted" else "lost"
         return "error" if self.final.status else "ok"
+
+    def audience(self) -> tuple[str, ...]:
+        """The sessions that hear of it."""
+        return (self.session, *self.listeners) if self.listeners else (self.session,)
 
     def describe(self) -> dict[str, Any]:
         """What another client needs to make a record of it."""
@@ -91,7 +95,7 @@ class HubTask:
         """Everything that was said about it, for one who was not there."""
         msg_id = self.task.msg_id
         if self.started and self.final is None and self.engine is not None:
-            yield Started(msg_id, self.engine.engine_id, self.submitted), ()
+            yield Started(msg_id, self.engine.engine_id, self.started), ()
         for outputs in self.outputs or ():
             yield OutputPiece(msg_id, outputs), ()
         if self.final is not None:

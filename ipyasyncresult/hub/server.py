@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import zmq
 
 from ipyasyncresult._version import __version__
@@ -25,7 +24,7 @@ from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import remove_folder, socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive_from, send
+from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
 __all__ = ["HubServer"]
@@ -106,12 +105,11 @@ class HubServer:
 
     def _drain(self, socket: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
         for _ in range(_MESSAGES_PER_TURN):
-            received = receive_from(socket)
-            if received is None:
+            if not waiting(socket):
                 return
             try:
-                handle(*received)
-            except (msgspec.MsgspecError, UnicodeDecodeError, IndexError, KeyError) as error:
+                handle(*receive_from(socket))
+            except (*m.MALFORMED, IndexError, KeyError) as error:
                 self.dropped += 1
                 if self.dropped < 10:
                     _log.warning("dropped a malformed message: %r", error)
@@ -191,7 +189,7 @@ class HubServer:
             self._send_run(engine, batch)
         state.runs.clear()
         for engine, msg_ids in state.recalls:
-            self.send_to_engine(engine, [m.encode(m.Recall(msg_ids))])
+            self.send_to_engine(engine, m.encode(m.Recall(msg_ids)))
         state.recalls.clear()
         if state.news:
             self._send_news()
@@ -211,12 +209,14 @@ class HubServer:
             if held.frames:
                 frames.extend(held.frames)
         header = m.encode(m.Run(list(functions), tasks))
-        self.send_to_engine(engine, [header, *frames])
+        self.send_to_engine(engine, header, frames)
 
-    def send_to_engine(self, engine: EngineState, parts: Sequence[Any]) -> None:
+    def send_to_engine(
+        self, engine: EngineState, header: bytes, frames: Sequence[Any] = ()
+    ) -> None:
         """Send to an engine; when it is gone, the nursery tells what happened to it."""
         try:
-            send(self._engines, [engine.identity, *parts])
+            send_to(self._engines, engine.identity, header, frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -233,7 +233,7 @@ class HubServer:
 
     def _send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
         try:
-            send(self._clients, [b"C" + session.encode(), m.encode(message), *frames])
+            send_to(self._clients, b"C" + session.encode(), m.encode(message), frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -252,7 +252,7 @@ class HubServer:
         """Tell everybody, end the engines, remove the files."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for engine in self.state.engines.values():
-            self.send_to_engine(engine, [m.encode(m.Stop())])
+            self.send_to_engine(engine, m.encode(m.Stop()))
         for session in list(self.sessions):
             self._send(session, m.Closing("the cluster was stopped"))
         self.keeper.close()

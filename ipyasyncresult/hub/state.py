@@ -85,6 +85,7 @@ class HubState:
             if entry is not None:
                 held.group = entry
                 entry.msg_ids.append(task.msg_id)
+                entry.known += 1
             self.unfinished += 1
             self._enqueue(held)
 
@@ -154,7 +155,7 @@ class HubState:
         held = engine.assigned.get(item.msg_id)
         if held is None or held.started:
             return
-        held.started = True
+        held.started = item.started
         engine.load += LONG - held.estimate
         held.estimate = LONG
         self._hungry.pop(engine.engine_id, None)
@@ -199,13 +200,13 @@ class HubState:
             if held is None:
                 continue
             self._release(engine, held)
-            if held.abort is not None:
+            if held.aborts:
                 self._abort_now(held)
             else:
                 self._requeue(held)
         for msg_id in item.kept:
             held = engine.assigned.get(msg_id)
-            if held is not None and held.abort is not None:
+            if held is not None and held.aborts:
                 self._answer_abort(held, "running")
 
     def _release(self, engine: EngineState, held: HubTask) -> None:
@@ -215,7 +216,7 @@ class HubState:
             self._hungry[engine.engine_id] = engine
 
     def _requeue(self, held: HubTask) -> None:
-        held.started = False
+        held.started = 0.0
         if held.task.target < 0:
             self.shared.appendleft(held)
         else:
@@ -231,8 +232,9 @@ class HubState:
     def _end(self, held: HubTask, item: Finished | LostTask, frames: Sequence[Any] = ()) -> None:
         self.unfinished -= 1
         held.final = item
-        if held.abort is not None:
-            self._answer_abort(held, "finished" if isinstance(item, Finished) else item.reason)
+        if held.aborts:
+            aborted = isinstance(item, LostTask) and item.reason == "aborted"
+            self._answer_abort(held, "aborted" if aborted else "finished")
         keeps_work = not isinstance(item, Finished) or item.status != OK
         self.archive.finish(held, frames, keep_work=keeps_work)
         self._tell(held, item, frames)
@@ -240,7 +242,7 @@ class HubState:
 
     def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
         news = self.news
-        for session in (held.session, *held.listeners) if held.listeners else (held.session,):
+        for session in held.audience():
             entries = news.get(session)
             if entries is None:
                 entries = news[session] = []
@@ -274,13 +276,13 @@ class HubState:
         ran = max(begun - engine.finished, 0)
         for held in reversed(held_tasks[ran:]):
             held.engine = None
-            if held.abort is not None:
+            if held.aborts:
                 self._abort_now(held)
             else:
                 self._requeue(held)
         for held in held_tasks[:ran]:
             held.engine = None
-            if held.retries_left > 0 and held.abort is None:
+            if held.retries_left > 0 and not held.aborts:
                 held.retries_left -= 1
                 self._requeue(held)
                 self._tell(held, Requeued(held.task.msg_id))
@@ -297,6 +299,7 @@ class HubState:
                 held = queue.popleft()
                 if held.final is None:
                     self._end(held, LostTask(held.task.msg_id, "engine", details))
+        self.direct = {target: queue for target, queue in self.direct.items() if queue}
 
     # -- aborting --------------------------------------------------------------------------------
 
@@ -310,7 +313,7 @@ class HubState:
             ]
         wanted = AbortRequest(session, request)
         recalls: dict[int, list[str]] = {}
-        for msg_id in msg_ids:
+        for msg_id in dict.fromkeys(msg_ids):
             held = self.tasks.get(msg_id)
             if held is None:
                 wanted.outcome[msg_id] = "unknown"
@@ -323,7 +326,7 @@ class HubState:
                 self._abort_now(held)
             else:
                 wanted.open += 1
-                held.abort = wanted
+                held.aborts = (*held.aborts, wanted)
                 recalls.setdefault(held.engine.engine_id, []).append(msg_id)
         for engine_id, asked in recalls.items():
             self.recalls.append((self.engines[engine_id], asked))
@@ -333,13 +336,11 @@ class HubState:
         self._end(held, LostTask(held.task.msg_id, "aborted", {}))
 
     def _answer_abort(self, held: HubTask, outcome: str) -> None:
-        wanted = held.abort
-        if wanted is None:
-            return
-        held.abort = None
-        wanted.outcome[held.task.msg_id] = outcome
-        wanted.open -= 1
-        self._close_abort(wanted)
+        aborts, held.aborts = held.aborts, ()
+        for wanted in aborts:
+            wanted.outcome[held.task.msg_id] = outcome
+            wanted.open -= 1
+            self._close_abort(wanted)
 
     def _close_abort(self, wanted: AbortRequest) -> None:
         if not wanted.open:
@@ -373,10 +374,10 @@ class HubState:
         def replay() -> None:
             entries = self.news.setdefault(session, [])
             for held in found:
-                if held is None:
-                    continue
+                if held is None or (held.final is None and session in held.audience()):
+                    continue  # it has heard of this task from the start
                 entries.extend(held.replay())
-                if held.final is None and session != held.session:
+                if held.final is None:
                     held.listeners = (*(held.listeners or ()), session)
 
         return described, replay

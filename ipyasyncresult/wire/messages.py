@@ -22,6 +22,7 @@ __all__ = [
     "CELL",
     "CHUNK",
     "ERROR",
+    "MALFORMED",
     "NO_HISTORY",
     "OK",
     "PARTIAL",
@@ -295,6 +296,9 @@ class Closing(msgspec.Struct, array_like=True, tag=5):
 
 
 FromHub = Welcome | Refused | News | Answer | EngineNews | Closing
+
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoders raise for bytes that are no message of theirs."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_client = msgspec.msgpack.Decoder(FromClient).decode

@@ -65,7 +65,10 @@ def runtime_folder() -> Path:
         folder = Path(base) / "ipyasyncresult"
     else:
         folder = Path(tempfile.gettempdir()) / f"ipyasyncresult-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        pass  # looked at next, whatever it is
     check_private(folder)
     return folder
 

@@ -20,20 +20,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from functools import partial
 from time import monotonic
-from typing import Any, TextIO, cast
+from typing import Any
 
 from ipyasyncresult.core.outputs import OutputKind
 from ipyasyncresult.worker.capturefile import CaptureFile, create_capture_file, read_tail
-from ipyasyncresult.worker.recorder import TEXT_CHARACTERS, LogRecorder, Recorder
+from ipyasyncresult.worker.recorder import LogRecorder, Recorder
 from ipyasyncresult.worker.streams import NoStdin, SharedStream, TaskStream
 
-__all__ = ["Capture", "Recorder", "create_capture_file", "current_recorder", "read_tail"]
+__all__ = ["Capture", "create_capture_file", "current_recorder", "read_tail"]
 
 _IDLE_SECONDS = 0.001  # a gap between tasks in which something may have been written
 
 _IOLBF = 1  # of <stdio.h>: line buffered
+
+_lseek, _SEEK_END = os.lseek, os.SEEK_END  # looked up several times per print
 
 _of_context: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 _installed: Capture | None = None
@@ -62,8 +65,6 @@ class Capture:
         This process runs one task at a time and nothing else: capture all that it writes, file
         descriptors 1 and 2 included.  False for a process that is somebody else's, or that runs
         several tasks at once: only what tasks write in Python, in their own context, is captured.
-    limit : int
-        Characters of text kept per task.
 
     Attributes
     ----------
@@ -81,20 +82,18 @@ class Capture:
         stderr_fd: int | None = None,
         *,
         redirect_fds: bool = True,
-        limit: int = TEXT_CHARACTERS,
     ) -> None:
         self.idle = LogRecorder()
         self.running: Recorder | None = None
         self.on_late: Callable[[Recorder], object] | None = None
         self._given = (stdout_fd, stderr_fd)
         self._redirect = redirect_fds
-        self._limit = limit
         self._files: tuple[CaptureFile, ...] = ()
         self._lock = threading.RLock()  # guards the offsets in `_files`
         self._ended = monotonic()
         self._flush_c: Callable[[], object] | None = None
         self._streams: tuple[TaskStream, ...] = ()
-        self._saved: tuple[TextIO, TextIO, TextIO] | None = None
+        self._replaced: list[tuple[str, Any, Any]] = []  # name in sys, ours, the one before
         self._saved_fds: tuple[int, int] | None = None
 
     @property
@@ -104,43 +103,39 @@ class Capture:
 
     # ----------------------------------------------------------------------- while tasks run
 
-    def begin(self, owner: str = "") -> Recorder:
-        """A task begins in this thread: what is written from now on goes to the recorder given."""
+    def begin(self, recorder: Recorder) -> Token[Recorder | None]:
+        """From now on what is written belongs to `recorder`; main thread of the task."""
         if self._files and monotonic() - self._ended > _IDLE_SECONDS:
             self.drain()
-        recorder = Recorder(self._limit, owner)
         if self._redirect:
             self.running = recorder
-        recorder.token = _of_context.set(recorder)
-        return recorder
+        return _of_context.set(recorder)
 
-    def end(self, recorder: Recorder) -> None:
+    def end(self, recorder: Recorder, token: Token[Recorder | None]) -> None:
         """The task ended; the same thread as :meth:`begin`."""
         if self._flush_c is not None:
             self._flush_c()
             self.drain()
-        if recorder.token is not None:
-            _of_context.reset(recorder.token)
-            recorder.token = None
+        _of_context.reset(token)
         if self.running is recorder:
             self.running = None
         recorder.finish(self.on_late)
         self._ended = monotonic()
 
     @contextmanager
-    def task(self, owner: str = "") -> Iterator[Recorder]:
+    def task(self, recorder: Recorder) -> Iterator[Recorder]:
         """:meth:`begin` and :meth:`end` around a block."""
-        recorder = self.begin(owner)
+        token = self.begin(recorder)
         try:
             yield recorder
         finally:
-            self.end(recorder)
+            self.end(recorder, token)
 
     def drain(self) -> None:
         """Fetch what C code and child processes wrote.  Any thread: before each write of Python
         code, at the end of a task, and every 50 ms or so by whoever sends outputs."""
         for file in self._files:
-            end = os.lseek(file.fd, 0, os.SEEK_END)  # half the price of a read
+            end = _lseek(file.fd, 0, _SEEK_END)  # half the price of a read
             if end != file.offset:
                 with self._lock:
                     file.drain(self.running or self.idle, end)
@@ -167,35 +162,41 @@ class Capture:
         _installed = self
         sys.stdout.flush()
         sys.stderr.flush()
-        self._saved = (sys.stdin, sys.stdout, sys.stderr)
         if self._redirect:
             self._redirect_fds()
             self._streams = (
                 TaskStream("stdout", self.write, 1),
                 TaskStream("stderr", self.write, 2),
             )
-            sys.stdin = cast("TextIO", NoStdin())
+            self._replace("stdin", NoStdin())
         else:
             self._streams = (
                 SharedStream("stdout", sys.stdout, _of_context.get),
                 SharedStream("stderr", sys.stderr, _of_context.get),
             )
-        sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in self._streams)
+        self._replace("stdout", self._streams[0])
+        self._replace("stderr", self._streams[1])
         threading.Thread.start = _start_in_task  # type: ignore[assignment, method-assign]
         ThreadPoolExecutor.submit = _submit_in_task  # type: ignore[assignment, method-assign]
 
     def uninstall(self) -> None:
         """Give the standard streams back; what came last is in the recorders.  Idempotent."""
         global _installed
-        if self._saved is None:
+        if not self._replaced:
             return
         threading.Thread.start = _plain_start  # type: ignore[method-assign]
         ThreadPoolExecutor.submit = _plain_submit  # type: ignore[method-assign]
-        sys.stdin, sys.stdout, sys.stderr = self._saved
-        self._saved = None
+        for name, ours, before in self._replaced:
+            if getattr(sys, name) is ours:  # and nobody put another one there meanwhile
+                setattr(sys, name, before)
+        self._replaced = []
         if self._saved_fds is not None:
             self._restore_fds()
         _installed = None
+
+    def _replace(self, name: str, ours: object) -> None:
+        self._replaced.append((name, ours, getattr(sys, name)))
+        setattr(sys, name, ours)
 
     def _redirect_fds(self) -> None:
         kinds: tuple[OutputKind, OutputKind] = ("stdout", "stderr")
@@ -294,5 +295,4 @@ def _line_buffer_c_stdout() -> Callable[[], object]:
     libc.setvbuf(stdout, None, _IOLBF, 0)
     flush: Any = libc.fflush
     flush.argtypes, flush.restype = [ctypes.c_void_p], ctypes.c_int
-    pointer = stdout.value
-    return lambda: flush(pointer)
+    return partial(flush, stdout.value)

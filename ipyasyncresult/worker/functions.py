@@ -54,7 +54,7 @@ _by_name: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 _CACHEABLE = frozenset({FunctionType, BuiltinFunctionType, type})  # compared by identity
 
 
-def dump_function(function: Callable[..., Any]) -> bytes:
+def dump_function(function: Callable[..., Any] | Reference) -> bytes:
     """The function as bytes, for :func:`load_function` on an engine.  Any thread.
 
     Raises
@@ -69,7 +69,7 @@ def dump_function(function: Callable[..., Any]) -> bytes:
         data = _by_name.get(function)
         if data is not None:
             return data
-    if not isinstance(function, Reference) and not callable(function):  # a caller may be wrong
+    if not isinstance(function, Reference | Callable):
         raise TypeError(f"function must be callable, not {type(function).__name__}")
     if cacheable and _is_importable(function):
         data = pickle.dumps(function, 5)
@@ -78,7 +78,7 @@ def dump_function(function: Callable[..., Any]) -> bytes:
     return _dump_by_value(function)
 
 
-def _dump_by_value(function: Callable[..., Any]) -> bytes:
+def _dump_by_value(function: object) -> bytes:
     try:
         data, _ = dump_with(ArgumentPickler, function, smallest=inf)
     except Exception as error:
@@ -134,7 +134,7 @@ def require(*needed: str | ModuleType | Callable[..., Any], **objects: Any) -> A
             modules.append(item)
         elif isinstance(item, ModuleType):
             modules.append(item.__name__)
-        elif callable(item) and hasattr(item, "__name__"):
+        elif hasattr(item, "__name__"):
             objects[item.__name__] = item
         else:
             raise TypeError(

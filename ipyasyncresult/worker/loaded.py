@@ -59,7 +59,7 @@ class Required:
             namespace[top] = sys.modules[top]
         namespace.update(self.objects)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         for name in self.modules:
             importlib.import_module(name)
         return self.function(*args, **kwargs)
@@ -126,7 +126,7 @@ class LoadedFunction:
         """Whether its module has another function of its name by now (it was reloaded)."""
         return self._home is not None and self._home.get(self.name) is not self.function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it in the current namespace; coroutines are awaited."""
         if self._scopes or self._required:
             with self.bound() as function:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import Token
 from itertools import groupby
 from time import time
 from typing import Any
@@ -70,8 +69,6 @@ class Recorder:
     ----------
     limit : int
         Characters of text to keep at most.
-    owner : str
-        Whose it is; for whoever sends it.
     """
 
     # One lock for all of a process: making one per task costs more than sharing it.  It is
@@ -79,9 +76,9 @@ class Recorder:
     _lock = threading.RLock()
 
     # A task that prints nothing should cost nothing: these are set on first use.
-    _kind: OutputKind | None = None  # of the text in `_parts`
-    _size = 0  # characters in `_parts`
-    _time = 0.0  # of the first of `_parts`
+    _kind: OutputKind | None = None  # of the last text
+    _size = 0  # characters in `_raw`, about
+    _time = 0.0  # of the first text of `_kind` in a row
     _displays_left = DISPLAY_COUNT
     _display_bytes_left = DISPLAY_BYTES
     _text_tail: _Tail | None = None
@@ -91,14 +88,11 @@ class Recorder:
     _finished = False
     _late_is_full = False
 
-    token: Token[Recorder | None] | None = None
-    """What the capture needs to end the task."""
-
-    def __init__(self, limit: int = TEXT_CHARACTERS, owner: str = "") -> None:
-        self.owner = owner
+    def __init__(self, limit: int = TEXT_CHARACTERS) -> None:
         self._limit = limit
         self._room = limit // 2  # characters that may still go out live
-        self._parts: list[str] = []
+        # Appended to without the lock, by any thread; emptied with it.
+        self._raw: deque[tuple[OutputKind, float, str]] = deque()
         self._outputs: list[Output] = []
 
     @classmethod
@@ -108,14 +102,14 @@ class Recorder:
 
     def write(self, kind: OutputKind, text: str) -> None:
         """Add text to a stream."""
-        with self._lock:
-            if kind != self._kind:
-                self._cut()
-                self._kind = kind
-                self._time = time()
-            self._parts.append(text)
-            self._size += len(text)
-            if self._size > _PIECE:
+        raw = self._raw
+        if not raw or kind != self._kind:
+            self._kind = kind
+            self._time = time()
+        raw.append((kind, self._time, text))
+        self._size += len(text)
+        if self._size > _PIECE:
+            with self._lock:
                 self._cut()
         if self._on_late is not None:
             self._announce()
@@ -161,7 +155,7 @@ class Recorder:
 
     def take(self) -> list[Output]:
         """The outputs that were added since the last call, and that may go out already."""
-        if not self._parts and not self._outputs:
+        if not self._raw and not self._outputs:
             return []
         with self._lock:
             self._cut()
@@ -178,7 +172,7 @@ class Recorder:
             Called with this recorder, on the writing thread, when a thread of the task writes
             after its end and there was nothing to take before.
         """
-        if self._parts or self._text_tail or self._display_tail:
+        if self._text_tail or self._display_tail or self._size > self._room:
             self._release()
         self._room = max(self._room, self._limit // 4)  # for what comes late
         self._finished = True
@@ -198,11 +192,16 @@ class Recorder:
             self._on_late(self)
 
     def _cut(self) -> None:
-        """Join the text collected so far into one output."""
-        parts, kind = self._parts, self._kind
-        self._parts, self._kind, self._size = [], None, 0
-        if kind is not None:
-            self._add_text(Output(kind, self._time, encodable("".join(parts))))
+        """Join the text collected so far, stream by stream."""
+        raw = self._raw
+        self._size = 0
+        texts: list[str] = []
+        while raw:
+            kind, when, text = raw.popleft()
+            texts.append(text)
+            if not raw or raw[0][0] != kind:
+                self._add_text(Output(kind, when, encodable("".join(texts))))
+                texts.clear()
 
     def _add_text(self, output: Output) -> None:
         text, room = output.text, self._room
@@ -266,7 +265,7 @@ class LogRecorder(Recorder):
     """What is written between tasks.  It has no end, so the limit is for each :meth:`take`."""
 
     def take(self) -> list[Output]:
-        if not self._parts and not self._outputs:
+        if not self._raw and not self._outputs:
             return []
         with self._lock:
             self._release()

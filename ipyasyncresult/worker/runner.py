@@ -111,7 +111,7 @@ class Runner:
     ) -> Outcome:
         """Call a function for each item of a chunk; the items are the only argument.
 
-        The result is the list of values, or a ``ChunkResult`` when some items failed.  Never raises.
+        The result is the list of values, or a ``ChunkResult`` when items failed.  Never raises.
         """
         chunk = _Chunk(self._shell, function, arguments, buffers, star)
         outcome = self._run(chunk, recorder)

@@ -1,0 +1,99 @@
+"""What leaves a client: single tasks at once when it is quiet, together when many come.
+
+The first task leaves at once.  One that comes within ``_QUIET`` seconds after the last message
+waits for company: until there are ``_MANY``, until somebody waits for a result or says something
+else to the hub, or until the I/O thread comes by, which is woken for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ipyasyncresult.client.interrupts import HeldInterrupts
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.sockets import send
+
+__all__ = ["Outbox"]
+
+_QUIET = 100e-6
+"""Seconds; a round trip takes longer, so whoever waits for each result is never held up."""
+_MANY = 64
+
+
+class Outbox:
+    """The sending socket of a client and the tasks that wait for company.  Any thread.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Used under this object's lock only.
+    wake : callable
+        Makes the I/O thread call :meth:`flush` soon.
+    """
+
+    def __init__(self, socket: Any, wake: Callable[[], None]) -> None:
+        self._socket = socket
+        self._wake = wake
+        # Guards the socket and everything below.
+        self._lock = threading.Lock()
+        self._functions: dict[bytes, int] = {}
+        self.tasks: list[m.Task] = []
+        self._last = 0.0  # monotonic seconds: when a message left
+
+    def add(self, function: bytes, task: m.Task) -> None:
+        """Send a task without frames, now or with others."""
+        with self._lock:
+            functions = self._functions
+            position = functions.get(function)
+            if position is None:
+                position = functions[function] = len(functions)
+            task.function = position
+            tasks = self.tasks
+            tasks.append(task)
+            count = len(tasks)
+            if count == 1:
+                if time.monotonic() - self._last > _QUIET:
+                    self._flush()
+                else:
+                    self._wake()
+            elif count >= _MANY:
+                self._flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self.tasks:
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self.tasks:
+            return
+        # Between taking the tasks out and sending them nothing may come.
+        with HeldInterrupts():
+            functions, self._functions = self._functions, {}
+            tasks, self.tasks = self.tasks, []
+            send(self._socket, m.encode(m.Submit(list(functions), tasks)))
+        self._last = time.monotonic()
+
+    def say(self, message: m.FromClient, frames: Sequence[Any] = ()) -> Any:
+        """Send a message behind everything that waits; for large frames a MessageTracker."""
+        with self._lock, HeldInterrupts():
+            self._flush()
+            tracker = send(self._socket, m.encode(message), frames, track=bool(frames))
+            self._last = time.monotonic()
+            return tracker
+
+    def close(self, last: m.FromClient | None) -> bool:
+        """Send the last message and close the socket; False when it was closed before."""
+        with self._lock:
+            if self._socket.closed:
+                return False
+            with HeldInterrupts():
+                if last is not None:
+                    self._flush()
+                    send(self._socket, m.encode(last))
+                self._socket.close(linger=200)
+            return True

@@ -1,0 +1,120 @@
+"""Progress in a notebook: a widget while the work runs, static HTML and text from its end on.
+
+The one file that knows ipywidgets.  Shown under a display id and replaced at the end, because a
+saved widget is empty or an error message wherever its kernel is gone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import uuid
+from html import escape
+from typing import Any
+
+from ipyasyncresult.display.frontend import Outlet
+from ipyasyncresult.display.progress import Progress
+from ipyasyncresult.display.reprs import result_html, result_text
+from ipyasyncresult.display.shown import ShownResult
+
+__all__ = ["LiveView", "widgets_are_installed"]
+
+
+def widgets_are_installed() -> bool:
+    """Whether ipywidgets can be imported."""
+    return importlib.util.find_spec("ipywidgets") is not None
+
+
+class LiveView:
+    """The progress of one result in a notebook.  One thread: the one that waits.
+
+    Parameters
+    ----------
+    result : ShownResult
+    outlet : Outlet
+        Of a kernel.
+    with_widgets : bool
+        False: the static form is updated in place, for where there is no ipywidgets.
+
+    Raises
+    ------
+    ImportError
+        When `with_widgets` is asked for and ipywidgets is not installed.
+    """
+
+    def __init__(self, result: ShownResult, outlet: Outlet, *, with_widgets: bool = True) -> None:
+        self._result = result
+        self._outlet = outlet
+        self._widgets: Any = _ipywidgets() if with_widgets else None
+        self._display_id = uuid.uuid4().hex
+        self._bar: Any = None
+        self._label: Any = None
+        self._box: Any = None
+        self._is_shown = False
+
+    def show(self, progress: Progress) -> None:
+        """Put it under the cell."""
+        bundle = self._static()
+        if self._widgets is not None:
+            self._make_widgets(progress)
+            # Text and HTML go along for frontends without widgets.
+            bundle = {**self._box._repr_mimebundle_(), **bundle}
+        self._is_shown = True
+        self._outlet.display(bundle, display_id=self._display_id)
+
+    def update(self, progress: Progress) -> None:
+        """Show new numbers."""
+        if self._box is None:
+            self._outlet.display(self._static(), display_id=self._display_id, update=True)
+            return
+        with self._bar.hold_sync():
+            self._bar.value = progress.fraction or 0.0
+            self._bar.bar_style = _bar_style(progress)
+        self._label.value = self._line(progress)
+
+    def close(self, progress: Progress, ending: str) -> None:
+        """Replace it by what stays in the saved notebook."""
+        if self._is_shown:
+            self._is_shown = False
+            final = self._static(None if ending == "done" else ending)
+            self._outlet.display(final, display_id=self._display_id, update=True)
+        self._drop_widgets()
+
+    def _static(self, ending: str | None = None) -> dict[str, Any]:
+        return {
+            "text/plain": result_text(self._result, ending),
+            "text/html": result_html(self._result, ending),
+        }
+
+    def _line(self, progress: Progress) -> str:
+        return escape(f"{self._result.fname}: {progress.describe()}")
+
+    def _make_widgets(self, progress: Progress) -> None:
+        self._bar = self._widgets.FloatProgress(
+            value=progress.fraction or 0.0, max=1.0, bar_style=_bar_style(progress)
+        )
+        self._label = self._widgets.HTML(self._line(progress))  # a Label would render TeX
+        self._box = self._widgets.HBox([self._bar, self._label])
+
+    def _drop_widgets(self) -> None:
+        """Close the comms; a widget's layout and style are widgets, too."""
+        for widget in (self._box, self._bar, self._label):
+            if widget is not None:
+                for part in (widget, widget.layout, getattr(widget, "style", None)):
+                    if part is not None:
+                        part.close()
+        self._box = self._bar = self._label = None
+
+
+def _bar_style(progress: Progress) -> str:
+    return "danger" if progress.failed else "info"
+
+
+def _ipywidgets() -> Any:
+    try:
+        return importlib.import_module("ipywidgets")
+    except ImportError as error:
+        raise ImportError(
+            "a progress widget needs the package ipywidgets (pip install ipywidgets); "
+            "ipyasyncresult.display.settings.widgets = False does without"
+        ) from error

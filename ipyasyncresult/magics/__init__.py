@@ -1,0 +1,66 @@
+"""``%px`` and its family: cells that run on engines.
+
+::
+
+    __init__       load, unload, activate               what IPython and views call
+    enginemagics   %px %%px %pxresult %pxconfig %autopx one object per shell and suffix
+    arguments      the line after the magic             ──▶ flags and code
+    targets        what is given to -t, without eval    ──▶ engine ids
+    settings       flags and defaults                   ──▶ what one cell is run with
+    foreground     wait, show, raise; the stop button
+    local          --local: the cell in this process
+    autopx         every cell becomes a %%px cell
+    listing        %pxresult --list
+
+One shell has one :class:`~ipyasyncresult.magics.enginemagics.EngineMagics` (and one more for each
+suffix that a view was activated with).  It remembers its defaults and the last result, nothing
+else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.magics.enginemagics import EngineMagics
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.directview import DirectView
+
+__all__ = ["activate", "load", "unload"]
+
+
+def load(ipython: Any) -> None:
+    """Make the magics known to a shell.  Starts nothing: engines start with the first cell."""
+    ipython.register_magics(EngineMagics(ipython))
+
+
+def unload(ipython: Any) -> None:
+    """Take the magics back; ``%autopx`` ends."""
+    loaded: EngineMagics | None = ipython.magics_manager.registry.pop(EngineMagics.__name__, None)
+    if loaded is not None:
+        loaded.withdraw()
+
+
+def activate(view: DirectView, suffix: str = "") -> None:
+    """Make ``%px{suffix}`` and its family of the running shell use this view.
+
+    Parameters
+    ----------
+    view : DirectView
+    suffix : str
+        With none, plain ``%px`` uses the view from now on.
+
+    Raises
+    ------
+    RuntimeError
+        Outside IPython.
+    ValueError
+        When the suffix does not make the name of a magic.
+    """
+    from IPython.core.getipython import get_ipython
+
+    shell: Any = get_ipython()
+    if shell is None:
+        raise RuntimeError("magics need IPython, which does not run here")
+    shell.extension_manager.load_extension("ipyasyncresult")
+    shell.magics_manager.registry[EngineMagics.__name__].activate(view, suffix)

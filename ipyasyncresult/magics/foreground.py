@@ -1,0 +1,85 @@
+"""A cell that waits for its result: it shows, it can be stopped, it fails when a task failed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ipyasyncresult.magics.settings import Settings
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.core.asyncresult import AsyncResult
+
+__all__ = ["run_in_foreground"]
+
+_PATIENCE = 2.0
+"""Seconds that interrupted engines get to come to an end, so that their last outputs are seen."""
+
+
+def run_in_foreground(
+    client: Client,
+    result: AsyncResult,
+    settings: Settings,
+    meanwhile: Callable[[], BaseException | None] = lambda: None,
+) -> BaseException | None:
+    """Wait for a result and show it.
+
+    Parameters
+    ----------
+    client : Client
+    result : AsyncResult
+    settings : Settings
+    meanwhile : callable, optional
+        Called while the engines work.
+
+    Returns
+    -------
+    BaseException or None
+        What `meanwhile` returned.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When the wait was interrupted.  The engines were interrupted, too, and what they had
+        written is shown.  A second interrupt leaves at once.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    failure: BaseException | None = None
+    with ExitStack() as streaming:
+        try:
+            if settings.stream:
+                streaming.enter_context(result.stream_output())
+            failure = meanwhile()
+            result.wait(settings.progress_after)
+            if not result.ready():
+                result.wait_interactive()
+        except KeyboardInterrupt as error:
+            interrupt = error
+            _stop(client, result, settings.signal_on_interrupt)
+    # What was streamed was shown, but for the values of the cells.
+    result.display_outputs(settings.group_outputs, result_only=settings.stream, timeout=0)
+    if interrupt is not None:
+        raise interrupt.with_traceback(None)  # where it waited is of no interest
+    return failure
+
+
+def _stop(client: Client, result: AsyncResult, number: int) -> None:
+    """Take back what waits, signal what runs, and give it a moment to end."""
+    if number:
+        fate = result.abort()
+        running = [record for record in result.records if fate.get(record.msg_id) == "running"]
+        if running and number == signal.SIGINT:
+            result.interrupt()  # the tasks, not whatever their engines run by now
+        elif running:
+            engines = {record.target for record in running if record.target is not None}
+            client.send_signal(number, sorted(engines))
+        result.wait(_PATIENCE)
+    if not result.ready():
+        left = result.counts()
+        print(
+            f"ipyasyncresult: {left.total - left.finished} of {left.total} tasks go on; "
+            "%pxresult waits for them"
+        )

@@ -1,0 +1,42 @@
+"""``--local``: the cell in this process."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from ipyasyncresult.magics.autopx import without_autopx
+
+__all__ = ["run_here"]
+
+
+def run_here(shell: Any, code: str) -> BaseException | None:
+    """Run a cell in the user's namespace; the value of its last expression is displayed.
+
+    Not by ``shell.run_cell``, which would show an error at once: here it is returned, for whoever
+    shows the errors of the engines beside it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When the cell was interrupted.
+    """
+    try:
+        _execute(shell, code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the user's cell may raise anything
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        return error.with_traceback(trace)
+    return None
+
+
+def _execute(shell: Any, code: str) -> None:
+    with without_autopx(shell):
+        source = shell.transform_cell(code)
+    name = shell.compile.cache(source, shell.execution_count)
+    tree = shell.transform_ast(shell.compile.ast_parse(source, name))
+    body = tree.body
+    last = [body.pop()] if body and isinstance(body[-1], ast.Expr) else []
+    for node, mode in ((tree, "exec"), (ast.Interactive(last), "single")):
+        exec(shell.compile(node, name, mode), shell.user_ns)  # noqa: S102  the user's own cell

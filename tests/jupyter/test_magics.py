@@ -1,0 +1,278 @@
+"""``%%px`` in a real kernel and in IPython's terminal, with real engines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pexpect  # type: ignore[import-untyped]
+import pytest
+from jupyter_client.manager import KernelManager
+from jupyter_core.utils import ensure_event_loop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+ENGINES = len(os.sched_getaffinity(0))
+
+
+@dataclass
+class Ran:
+    """What a cell led to."""
+
+    status: str = ""
+    ename: str = ""
+    traceback: str = ""
+    text: str = ""
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, message: dict[str, Any]) -> None:
+        content = message["content"]
+        match message["msg_type"]:
+            case "stream":
+                self.text += content["text"]
+            case "display_data" | "execute_result":
+                self.outputs.append(content["data"])
+            case "error":
+                self.traceback += "\n".join(content["traceback"])
+
+
+class Kernel:
+    """A notebook kernel, without the notebook."""
+
+    def __init__(self, manager: KernelManager) -> None:
+        self._manager = manager
+        self._client = manager.blocking_client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+
+    def run(self, cell: str, interrupt_at: str | None = None) -> Ran:
+        """Run a cell; press the stop button when it has written `interrupt_at`."""
+        ran = Ran()
+        pressed = False
+
+        def see(message: dict[str, Any]) -> None:
+            nonlocal pressed
+            ran.take(message)
+            if interrupt_at is not None and interrupt_at in ran.text and not pressed:
+                pressed = True
+                self._manager.interrupt_kernel()
+
+        reply = self._client.execute_interactive(
+            cell, allow_stdin=False, timeout=60, output_hook=see
+        )["content"]
+        ran.status, ran.ename = reply["status"], reply.get("ename", "")
+        return ran
+
+    def close(self) -> None:
+        self._client.stop_channels()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def event_loop_of_jupyter_client() -> Iterator[None]:
+    """It makes one for its blocking calls and never closes it."""
+    loop = ensure_event_loop()
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+@contextlib.contextmanager
+def a_kernel() -> Iterator[Kernel]:
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    try:
+        kernel = Kernel(manager)
+        yield kernel
+        kernel.close()
+    finally:
+        manager.shutdown_kernel()
+        manager.cleanup_resources()
+
+
+@pytest.fixture(scope="module")
+def kernel(runtime_dir: Path) -> Iterator[Kernel]:
+    """A kernel whose engines are up."""
+    with a_kernel() as made:
+        made.run("%load_ext ipyasyncresult")
+        made.run("%px import os, time")
+        yield made
+
+
+# ------------------------------------------------------------------------------------ beginning
+
+
+def test_loading_starts_nothing_and_the_first_cell_starts_engines_and_says_so(
+    runtime_dir: Path,
+) -> None:
+    with a_kernel() as kernel:
+        before = set(runtime_dir.glob("ipyasyncresult/*"))
+        loaded = kernel.run("%load_ext ipyasyncresult")
+        assert (loaded.status, loaded.text) == ("ok", "")
+        assert set(runtime_dir.glob("ipyasyncresult/*")) == before
+
+        first = kernel.run("%%px\nprint('here')")
+        (folder,) = set(runtime_dir.glob("ipyasyncresult/*")) - before
+        line, *rest = first.text.splitlines()
+        engines = "1 engine" if ENGINES == 1 else f"{ENGINES} engines"
+        assert line == (
+            f"ipyasyncresult: started {engines} on this machine (cluster {folder.name})"
+        )
+        assert sorted(rest) == [f"[stdout:{i}] here" for i in range(ENGINES)]
+        assert "started" not in kernel.run("%px print(1)").text
+
+
+def test_a_persistent_cluster_is_joined(runtime_dir: Path) -> None:
+    from ipyasyncresult import Cluster
+
+    client = Cluster(n=1, persist=True).start_and_connect_sync()
+    try:
+        with a_kernel() as kernel:
+            kernel.run("%load_ext ipyasyncresult")
+            said = kernel.run("%px print('here')").text.splitlines()
+        assert said == [
+            f"ipyasyncresult: joined your cluster {client.cluster_id} with 1 engine",
+            "[stdout:0] here",
+        ]
+    finally:
+        client.shutdown()
+
+
+# --------------------------------------------------------------------------- outputs and errors
+
+
+@pytest.mark.parametrize("flags", ["", "--no-stream", "--group-outputs engine", "-r"])
+def test_outputs_and_values_are_shown_once(kernel: Kernel, flags: str) -> None:
+    ran = kernel.run(f"%%px -t 0 {flags}\nprint('printed')\n'val' + 'ue'")
+    assert ran.status == "ok"
+    assert ran.text.count("[stdout:0] printed") == 1
+    assert (ran.text + str(ran.outputs)).count("'value'") == 1
+
+
+def test_a_failing_cell_fails_with_the_traceback_of_the_engine(kernel: Kernel) -> None:
+    ran = kernel.run("%%px -t 0\nprint('so far')\nzero = 0\n1 / zero")
+    assert (ran.status, ran.ename) == ("error", "RemoteZeroDivisionError")
+    assert "[stdout:0] so far" in ran.text
+    assert "zero" in ran.traceback
+    assert "enginemagics" not in ran.traceback
+
+
+def test_a_result_is_shown_again(kernel: Kernel) -> None:
+    kernel.run("%px -t 0 print('again')")
+    assert kernel.run("%pxresult").text == "[stdout:0] again\n"
+    assert "print('again')" in kernel.run("%pxresult --list").text.splitlines()[-1]
+
+
+def test_a_cell_in_the_background_gives_its_result(kernel: Kernel) -> None:
+    ran = kernel.run("%%px -a -o kept\n6 * 7")
+    assert "AsyncResult" in ran.outputs[0]["text/plain"]
+    assert kernel.run("kept.wait(); print(kept.successful())").text == "True\n"
+
+
+def test_a_cell_runs_here_too(kernel: Kernel) -> None:
+    ran = kernel.run("%%px -t 0 --local\nvalue = 3\nprint('value', value)\nvalue")
+    assert ran.status == "ok"
+    lines = ran.text.splitlines()
+    assert "value 3" in lines
+    assert "[stdout:0] value 3" in lines
+    failed = kernel.run("%%px -t 0 --local\n{}['missing']")
+    assert failed.status == "error"
+    assert failed.traceback.count("{}['missing']") == 2
+
+
+# --------------------------------------------------------------------------------- interrupting
+
+
+WORK = (
+    "%%px -t 0 {}\nprint('begun')\nwhile not os.path.exists({!r}): time.sleep(0.01)\nprint('done')"
+)
+
+
+@pytest.mark.parametrize("flags", ["", "--progress-after 0", "--signal-on-interrupt KILL"])
+def test_the_stop_button_stops_the_engines_and_fails_the_cell(kernel: Kernel, flags: str) -> None:
+    kernel.run("%px import os, time")
+    ran = kernel.run(WORK.format(flags, "/nowhere"), interrupt_at="begun")
+    assert (ran.status, ran.ename) == ("error", "KeyboardInterrupt")
+    assert "go on" not in ran.text
+    after = kernel.run("%px print('free')")
+    assert (after.status, after.text.count("free")) == ("ok", ENGINES)
+
+
+def test_without_a_signal_the_work_goes_on_and_can_be_waited_for(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    kernel.run("%px import os, time")
+    go = tmp_path / "go"
+    ran = kernel.run(WORK.format("--signal-on-interrupt 0", str(go)), interrupt_at="begun")
+    assert (ran.status, ran.ename) == ("error", "KeyboardInterrupt")
+    assert "1 of 1 tasks go on; %pxresult waits for them" in ran.text
+    go.touch()
+    waited = kernel.run("%pxresult")
+    assert waited.status == "ok"
+    assert waited.text.endswith("begun\ndone\n")
+
+
+# -------------------------------------------------------------------------------------- %autopx
+
+
+def test_autopx_sends_cells_to_the_engines_until_it_comes_again(kernel: Kernel) -> None:
+    assert kernel.run("%autopx").text == "%autopx enabled\n"
+    try:
+        kernel.run("where = os.getpid()")
+        assert kernel.run("1 / 0").status == "error"
+        assert kernel.run("print('remote')").text.count("remote") == ENGINES
+    finally:
+        assert kernel.run("%autopx").text == "%autopx disabled\n"
+    assert kernel.run("where").ename == "NameError"
+    assert kernel.run("print('local')").text == "local\n"
+
+
+# -------------------------------------------------------------------------------- in a terminal
+
+
+@contextlib.contextmanager
+def a_terminal(runtime_dir: Path) -> Iterator[Any]:
+    """IPython in a terminal, with the magics loaded."""
+    ipython = pexpect.spawn(
+        sys.executable,
+        ["-m", "IPython", "--simple-prompt", "--colors=nocolor", "--no-banner"],
+        env={**os.environ, "TERM": "dumb"},
+        encoding="utf-8",
+        timeout=60,
+        echo=False,
+    )
+    try:
+        ipython.expect_exact("In [1]: ")
+        yield ipython
+        ipython.sendline("exit()")
+        ipython.expect(pexpect.EOF)
+    finally:
+        ipython.close(force=True)
+
+
+def test_cells_run_and_are_interrupted_in_a_terminal(runtime_dir: Path) -> None:
+    with a_terminal(runtime_dir) as ipython:
+        for cell, said in [
+            ("%load_ext ipyasyncresult", None),
+            ("%px import time; print('here')", "[stdout:0] here"),
+            ("%autopx", "%autopx enabled"),
+            ("sum(range(10))", "45"),
+            ("%autopx", "%autopx disabled"),
+            ("%px -t 0 print('begun'); time.sleep(60)", "[stdout:0] begun"),
+        ]:
+            ipython.sendline(cell)
+            if said is not None:
+                ipython.expect_exact(said)
+            if "sleep" not in cell:
+                ipython.expect("In .[0-9]+.: ")
+        ipython.sendintr()
+        ipython.expect_exact("KeyboardInterrupt")
+        ipython.expect("In .[0-9]+.: ")
+        ipython.sendline("%px print('free')")
+        ipython.expect_exact("[stdout:0] free")
+        ipython.expect("In .[0-9]+.: ")
