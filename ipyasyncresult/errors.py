@@ -234,7 +234,7 @@ def remote_error(failure: Failure, context: dict[str, Any] | None = None) -> Rem
     if failure.pickled:
         try:
             made = _rebuild(*pickle.loads(failure.pickled))
-        except BaseException as error:  # noqa: BLE001  whatever unpickling runs may raise anything
+        except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
     if made is None:

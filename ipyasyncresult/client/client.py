@@ -109,7 +109,9 @@ class Client(HubQuestions):
             return self.engine_count() >= wanted or bool(failed) or bool(self._connection.closed)
 
         if not self._connection.wait(enough, seconds):
-            raise TimeoutError(f"{self.engine_count()} of {wanted} engines are up after {timeout} s")
+            raise TimeoutError(
+                f"{self.engine_count()} of {wanted} engines are up after {timeout} s"
+            )
         if self.engine_count() < wanted:
             about = failed[-1].details if failed else {"reason": self._connection.closed}
             raise StartError(
@@ -269,7 +271,7 @@ class Client(HubQuestions):
 
     def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How to pickle a result: ids and the cluster's id, no key, no data."""
-        single = result.msg_ids[0] if result._single else result.msg_ids  # noqa: SLF001
+        single = result.msg_ids[0] if result._single else result.msg_ids
         return reattach, (self.cluster_id, single)
 
     # -- the end ---------------------------------------------------------------------------------

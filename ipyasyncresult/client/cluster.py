@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import msgspec
 
-import ipyasyncresult
 from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.errors import StartError
@@ -129,11 +128,12 @@ class Cluster:
             "restart_limit": self._options["restart_limit"],
             "engine_settings": {
                 "url": socket_url(self._folder, "engines"),
-                "import_path": [path or os.getcwd() for path in sys.path],
+                "import_path": [path or str(Path.cwd()) for path in sys.path],
                 "output_limit": self._options["output_limit"],
             },
         }
-        assert hub.stdin is not None and hub.stdout is not None, "they are pipes"
+        assert hub.stdin is not None
+        assert hub.stdout is not None
         try:
             hub.stdin.write(msgspec.json.encode(settings) + b"\n")
             hub.stdin.close()
@@ -225,7 +225,7 @@ class Cluster:
 def _environment() -> dict[str, str]:
     """The hub's environment: with ``-P`` it must find this package where this process found it."""
     environment = dict(os.environ)
-    parent = str(Path(ipyasyncresult.__file__).resolve().parent.parent)
+    parent = str(Path(__file__).resolve().parents[2])
     if parent not in (*site.getsitepackages(), site.getusersitepackages()):
         paths = [parent, environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -246,4 +246,3 @@ def _stop(hub: subprocess.Popen[bytes] | None, folder: Path, persist: bool) -> N
     described = read_cluster_file(folder)
     if described is None or (hub is not None and described.pid == hub.pid):
         remove_folder(folder)
-

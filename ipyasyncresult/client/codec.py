@@ -80,4 +80,3 @@ def lost_error(item: LostTask, record: TaskRecord) -> BaseException:
         msg_id=item.msg_id,
     )
     return error
-

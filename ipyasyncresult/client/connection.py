@@ -21,10 +21,11 @@ from typing import Any
 import zmq
 
 from ipyasyncresult._version import __version__
-from ipyasyncresult.client.codec import WireCodec, lost_error
+from ipyasyncresult.client.codec import WireCodec
+from ipyasyncresult.client.news import apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
-from ipyasyncresult.core.ledger import Batch, Ledger
+from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.outputs import Output, decode_outputs
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
@@ -44,12 +45,10 @@ _all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for connection in _all:
-        connection._forked = True  # noqa: SLF001  the child must not touch the parent's sockets
+        connection._forked = True
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-_STATUS = {m.OK: Status.DONE, m.ERROR: Status.FAILED, m.PARTIAL: Status.FAILED}
 
 
 class Connection:
@@ -275,7 +274,7 @@ class Connection:
     def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
         if isinstance(message, m.News):
             with self.ledger.batch() as batch:
-                self._apply_news(batch, message, frames)
+                apply_news(batch, message, frames, self.engines)
         elif isinstance(message, m.Answer):
             take = self._answers.pop(message.request, None)
             if take is not None:
@@ -285,45 +284,6 @@ class Connection:
             self._apply_engine(message)
         elif isinstance(message, m.Closing):
             self.closed = message.reason
-
-    def _apply_news(self, batch: Batch, message: m.News, frames: list[Any]) -> None:
-        position = 0
-        for item in message.items:
-            if type(item) is m.Finished:
-                count = item.frames
-                mine = frames[position : position + count] if count else ()
-                position += count
-                record = batch.get(item.msg_id)
-                if record is None:
-                    continue
-                record.engine_id = item.engine_id
-                record.started = item.started
-                record.completed = item.completed
-                record.duration = item.duration
-                engine = self.engines.get(item.engine_id)
-                record.engine_uuid = engine["uuid"] if engine is not None else None
-                batch.finish(
-                    item.msg_id,
-                    _STATUS[item.status],
-                    raw=(item.status, item.body, mine),
-                    failed_items=item.failed_items,
-                )
-            elif type(item) is m.OutputPiece:
-                batch.output(item.msg_id, _readable(item.outputs))
-            elif type(item) is m.Started:
-                batch.started(item.msg_id, item.engine_id, item.started)
-            elif type(item) is m.Requeued:
-                batch.requeued(item.msg_id)
-            elif type(item) is m.LostTask:
-                self._apply_lost(batch, item)
-
-    def _apply_lost(self, batch: Batch, item: m.LostTask) -> None:
-        status = Status.ABORTED if item.reason == "aborted" else Status.LOST
-        record = batch.get(item.msg_id)
-        if record is not None:
-            if item.engine_id >= 0:
-                record.engine_id = item.engine_id
-            batch.finish(item.msg_id, status, error=lost_error(item, record))
 
     def _apply_engine(self, news: m.EngineNews) -> None:
         if news.event == "gave_up":
@@ -339,7 +299,9 @@ class Connection:
     def _fail_outstanding(self) -> None:
         reason = self.closed
         with self.ledger.batch() as batch:
-            batch.finish_all(Status.LOST, lambda record: HubError(f"{reason}; task {record.msg_id}"))
+            batch.finish_all(
+                Status.LOST, lambda record: HubError(f"{reason}; task {record.msg_id}")
+            )
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -348,7 +310,7 @@ class Connection:
         return self._receiver.wait(predicate, timeout)
 
     def close(self, reason: str = "the client was closed") -> None:
-        """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent.  Any thread."""
+        """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent."""
         if os.getpid() != self._pid:
             return  # a forked child: the sockets are not its own
         if not self._outbox.close(None if self.closed else m.Goodbye()):

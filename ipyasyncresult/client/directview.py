@@ -86,8 +86,17 @@ class DirectView(View):
     ) -> AsyncResult:
         client = self.client
         tasks = [
-            m.Task(client.new_msg_id(), 0, data, len(buffers), kind, target, self.label,
-                   self.retries, options)  # fmt: skip
+            m.Task(
+                client.new_msg_id(),
+                0,
+                data,
+                len(buffers),
+                kind,
+                target,
+                self.label,
+                self.retries,
+                options,
+            )
             for target in chosen
         ]
         group = None if single else m.Group(client.new_msg_id(), name, "list")
@@ -283,4 +292,4 @@ def parts_join(view: DirectView, chunks: list[tuple[Any, int, int]], partition: 
     """Pull one variable from each engine as the part of a whole."""
     from ipyasyncresult.client.loadbalanced import JoinedParts
 
-    return view._submit_chunks(namespace.pull, chunks, JoinedParts(partition), star=False)  # noqa: SLF001
+    return view._submit_chunks(namespace.pull, chunks, JoinedParts(partition), star=False)

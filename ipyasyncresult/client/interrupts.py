@@ -10,7 +10,8 @@ from typing import Any, Self
 __all__ = ["HeldInterrupts"]
 
 
-# The functions of `signal` convert numbers to enums and back, 20 us per wait; what they wrap does not.
+# The functions of `signal` convert numbers to enums and back: 20 us per wait.  What they wrap
+# does not.
 _getsignal: Any = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _set_signal: Any = getattr(signal.signal, "__wrapped__", signal.signal)
 _SIGINT = int(signal.SIGINT)

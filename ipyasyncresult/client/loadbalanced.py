@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadBalancedView"]
 
 _MOST_CHUNKS = 1024
-"""A map of more items than this is sent in so many chunks: enough to balance and to show progress."""
+"""A map of more items than this goes in so many chunks: enough to balance and to show progress."""
 
 
 class LoadBalancedView(View):
@@ -142,8 +142,7 @@ def parts_async(
     for p in range(parts):
         mine = tuple(partition.getPartition(one, p, parts, count) for one in lists)
         chunks.append(([mine], 1, places[p]))
-    result = view._submit_chunks(f, chunks, JoinedParts(partition), star=True)  # noqa: SLF001
-    return result
+    return view._submit_chunks(f, chunks, JoinedParts(partition), star=True)
 
 
 class JoinedParts(Map):
@@ -153,7 +152,7 @@ class JoinedParts(Map):
         self._partition = partition
         self.name = "j"
 
-    def joinPartitions(self, parts: Any) -> Any:
+    def joinPartitions(self, parts: Any) -> Any:  # noqa: N802
         return self._partition.joinPartitions([part[0] for part in parts])
 
 

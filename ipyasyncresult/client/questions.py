@@ -40,10 +40,7 @@ class HubQuestions:
         which = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         if isinstance(which, AsyncResult):
             which = which.msg_ids
-        if isinstance(which, int | str):
-            found = self._find(which)
-        else:
-            found = self._find_all(which)
+        found = self._find(which) if isinstance(which, int | str) else self._find_all(which)
         result = self._make_result(found)
         if block:
             result.wait()
@@ -216,4 +213,3 @@ class HubQuestions:
         answer = self._connection.ask("queue_status")
         engines = {int(engine_id): about for engine_id, about in answer["engines"].items()}
         return {**engines, "unassigned": answer["unassigned"]}
-

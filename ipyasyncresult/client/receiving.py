@@ -235,7 +235,7 @@ class Receiver:
                 continue
             try:
                 self._receive_for_all()
-            except Exception:
+            except Exception:  # noqa: BLE001  the thread must go on: others wait for it
                 _log.exception("the I/O thread met an error that it should not meet")
             finally:
                 with self._state:
@@ -243,9 +243,7 @@ class Receiver:
 
     def _may_take(self) -> bool:
         return (
-            self._holder is None
-            and not self.hub_gone
-            and time.monotonic() - self._last_use > _PARK
+            self._holder is None and not self.hub_gone and time.monotonic() - self._last_use > _PARK
         )
 
     def _receive_for_all(self) -> None:

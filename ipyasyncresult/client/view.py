@@ -141,8 +141,17 @@ class View:
             frames += buffers
             task_id = client.new_msg_id()
             tasks.append(
-                m.Task(task_id, 0, data, len(buffers), kind, target, self.label, self.retries,
-                       items=count)  # fmt: skip
+                m.Task(
+                    task_id,
+                    0,
+                    data,
+                    len(buffers),
+                    kind,
+                    target,
+                    self.label,
+                    self.retries,
+                    items=count,
+                )
             )
             first += count
         name = function_name(f)
@@ -232,7 +241,9 @@ def zip_sequences(sequences: Sequence[Iterable[Any]]) -> tuple[Any, int, bool]:
             raise TypeError(f"sequence {number} of the map must be iterable, not {kind}")
     if len(sequences) == 1:
         only = sequences[0]
-        items: Any = only if isinstance(only, Sized) and hasattr(only, "__getitem__") else list(only)
+        items: Any = (
+            only if isinstance(only, Sized) and hasattr(only, "__getitem__") else list(only)
+        )
         if isinstance(items, dict):
             items = list(items)
         return items, len(items), False
@@ -243,8 +254,10 @@ def zip_sequences(sequences: Sequence[Iterable[Any]]) -> tuple[Any, int, bool]:
 def chunks_of(items: Any, count: int, size: int) -> Iterator[tuple[Any, int, int]]:
     """Blocks of `size` items for any engine."""
     for start in range(0, count, size):
-        block = items[start : start + size] if hasattr(items, "__getitem__") else list(
-            islice(items, start, start + size)
+        block = (
+            items[start : start + size]
+            if hasattr(items, "__getitem__")
+            else list(islice(items, start, start + size))
         )
         yield block, min(size, count - start), -1
 

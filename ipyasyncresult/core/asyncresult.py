@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ipyasyncresult.core.clientprotocol import ClientProtocol
+from ipyasyncresult.core.control import Controllable
 from ipyasyncresult.core.insight import Insight
 from ipyasyncresult.core.metadata import METADATA_KEYS
 from ipyasyncresult.core.outcome import (
@@ -24,8 +25,8 @@ from ipyasyncresult.core.outcome import (
     value_of,
 )
 from ipyasyncresult.core.tally import Tally
-from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.core.waitable import ReturnWhen, TaskFuture, Waitable, check_return_when
+from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.waitable import ReturnWhen, Waitable, check_return_when
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
 
@@ -56,7 +57,7 @@ def check_ready(
     return checked  # type: ignore[return-value]  # wraps() keeps the name of "self"
 
 
-class AsyncResult(Waitable, Insight):
+class AsyncResult(Waitable, Insight, Controllable):
     """The pending or finished result of one call, on one engine or on several.
 
     Parameters
@@ -192,7 +193,7 @@ class AsyncResult(Waitable, Insight):
     @staticmethod
     def _failed_among(records: Sequence[TaskRecord]) -> bool:
         """Whether decoded records have an error; saves looking through all items."""
-        return any([record.error is not None for record in records])
+        return any(record.error is not None for record in records)
 
     def _assemble(self, pieces: list[list[Any]]) -> Any:
         return [piece[0] for piece in pieces]
@@ -243,6 +244,7 @@ class AsyncResult(Waitable, Insight):
 
     def exception(self, timeout: float | None = -1) -> BaseException | None:
         """The error that ``get`` would raise, or None."""
+        check_timeout(timeout)  # a wrong argument is not an error of the tasks
         try:
             self.get(timeout)
         except TimeoutError:
@@ -260,9 +262,7 @@ class AsyncResult(Waitable, Insight):
     @property
     def ok(self) -> list[Any]:
         """The values that are there and good, in order; does not wait and does not raise."""
-        return [
-            item for piece in self._settled() for item in piece if not isinstance(item, Failed)
-        ]
+        return [item for piece in self._settled() for item in piece if not isinstance(item, Failed)]
 
     @property
     def failed(self) -> list[BaseException]:
@@ -350,82 +350,22 @@ class AsyncResult(Waitable, Insight):
         """One result over the tasks of several of the same client."""
         if not results:
             raise ValueError("join needs at least one result")
-        if any(other._client is not results[0]._client for other in results):  # noqa: SLF001
+        if any(other._client is not results[0]._client for other in results):
             raise ValueError("join needs results of one client")
         records = [record for one in results for record in one.records]
-        return AsyncResult.over(results[0]._client, records, results[0].fname)  # noqa: SLF001
+        return AsyncResult.over(results[0]._client, records, results[0].fname)
 
     def _partition_done(self) -> tuple[set[AsyncResult], set[AsyncResult]]:
         parts = self.split()
         done = {part for part in parts if part.records[0].received is not None}
         return done, set(parts) - done
 
-    # -- control ---------------------------------------------------------------------------------
-
-    def abort(self) -> dict[str, str]:
-        """Take back the tasks that have not started; says per task what happened."""
-        return self._client.abort([r.msg_id for r in self.records if r.received is None])
-
-    def interrupt(self) -> dict[str, str]:
-        """Raise KeyboardInterrupt in the tasks that run; says per task what happened."""
-        return self._client.interrupt([r.msg_id for r in self.records if r.received is None])
-
-    def aborted(self) -> bool:
-        """Whether all tasks were taken back before they ran."""
-        records = self.records
-        return bool(records) and all(record.status is Status.ABORTED for record in records)
-
-    def retry_failed(self) -> Self:
-        """A result like this one in which the failed tasks run again; the good ones stay."""
-        failed = [record for record in self.records if record.failed_items]
-        again = dict(
-            zip(
-                (record.msg_id for record in failed),
-                self._client.resubmit_records(failed) if failed else (),
-                strict=True,
-            )
-        )
-        return self._like([again.get(record.msg_id, record) for record in self.records])
-
     def _like(self, records: list[TaskRecord]) -> Self:
         return type(self).over(
             self._client, records, self.fname, self._targets, single=self._single
         )
 
-    def engine_count(self) -> int:
-        """How many engines can work on this."""
-        if self._targets is not None:
-            return len({record.engine_id for record in self.records})
-        return self._client.engine_count()
-
-    def as_future(self) -> TaskFuture:
-        """A ``concurrent.futures.Future`` of this result, for code that wants one."""
-        future = TaskFuture(self)
-        self._ledger.when_done(self._tally, lambda: future.set_result(None))
-        return future
-
-    @property
-    def sent(self) -> bool:
-        """Whether the caller's buffers may be changed: the messages have left."""
-        return self._tracker is None or bool(self._tracker.done)
-
-    def wait_for_send(self, timeout: float | None = -1) -> None:
-        """Wait until buffers sent without a copy may be changed.
-
-        Raises
-        ------
-        TimeoutError
-            When that took longer than `timeout` seconds.
-        """
-        seconds = check_timeout(timeout)
-        if self._tracker is None:
-            return
-        import zmq
-
-        try:
-            self._tracker.wait(-1 if seconds is None else seconds)
-        except zmq.NotDone:
-            raise TimeoutError(f"not sent within {timeout} s") from None
+    # -- pickling --------------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._client.reduce_result(self)

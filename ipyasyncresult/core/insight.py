@@ -65,7 +65,7 @@ class Insight:
         return [*super().__dir__(), *METADATA_KEYS]
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One plain dict per task, times and durations included: ``pandas.DataFrame(...)`` reads it."""
+        """One plain dict per task, times included: ``pandas.DataFrame(...)`` reads the list."""
         rows = []
         for index, record in enumerate(self.records):
             row: dict[str, Any] = {"index": index, **metadata_of(self._with_error(record))}
@@ -229,10 +229,7 @@ class Insight:
 
     def __repr__(self) -> str:
         counts = self.counts()
-        if self._tally.left:
-            state = f"{counts.finished}/{counts.total}"
-        else:
-            state = "finished"
+        state = f"{counts.finished}/{counts.total}" if self._tally.left else "finished"
         failed = f", {counts.failed} failed" if counts.failed else ""
         return f"<{type(self).__name__}({self.fname}): {state}{failed}>"
 

@@ -160,7 +160,7 @@ class Ledger:
                         call(*args)
                     except KeyboardInterrupt:
                         raise
-                    except BaseException:  # sys.exit() would end the thread that receives
+                    except BaseException:  # noqa: BLE001  sys.exit() would end the thread that receives
                         _log.exception("a callback of a result raised")
             finally:
                 self._running_calls.release()
@@ -233,7 +233,7 @@ class Batch:
 
     def __init__(self, ledger: Ledger, now: float) -> None:
         self._ledger = ledger
-        self._pending = ledger._pending  # noqa: SLF001  one object in two classes
+        self._pending = ledger._pending
         self.now = now
         self.changed: dict[Tally, list[TaskRecord]] = {}
         self.completed: list[Callable[[], object]] = []

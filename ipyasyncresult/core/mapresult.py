@@ -40,7 +40,7 @@ class AsyncMapResult(AsyncResult):
         msg_ids: Sequence[str],
         mapObject: Map,  # noqa: N803  the reference's name
         fname: str = "",
-        ordered: bool = True,  # noqa: FBT001, FBT002  the reference's signature
+        ordered: bool = True,
     ) -> None:
         super().__init__(client, list(msg_ids), fname)
         self._set_shape(mapObject, ordered=ordered)

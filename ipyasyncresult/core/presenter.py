@@ -74,7 +74,9 @@ def check_query(
     ValueError, TypeError
     """
     if groupby not in GROUPINGS:
-        raise ValueError(f"groupby must be one of {', '.join(map(repr, GROUPINGS))}, not {groupby!r}")
+        raise ValueError(
+            f"groupby must be one of {', '.join(map(repr, GROUPINGS))}, not {groupby!r}"
+        )
     if only not in (None, "failed"):
         raise ValueError(f"only must be 'failed' or None, not {only!r}")
     if grep is not None:
@@ -100,9 +102,7 @@ class Presenter(Protocol):
     def stream_output(self, result: AsyncResult) -> AbstractContextManager[None]:
         """Within the context: show outputs as they come, first those that are there already."""
 
-    def wait_interactive(
-        self, result: AsyncResult, interval: float, timeout: float | None
-    ) -> bool:
+    def wait_interactive(self, result: AsyncResult, interval: float, timeout: float | None) -> bool:
         """Wait and show progress; False when `timeout` seconds passed before the end."""
 
     def timeline(self, result: AsyncResult) -> Any:
@@ -125,9 +125,7 @@ class PlainPresenter:
     def stream_output(self, result: AsyncResult) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def wait_interactive(
-        self, result: AsyncResult, interval: float, timeout: float | None
-    ) -> bool:
+    def wait_interactive(self, result: AsyncResult, interval: float, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not result.ready():
             left = interval if deadline is None else min(interval, deadline - time.monotonic())

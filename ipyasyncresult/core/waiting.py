@@ -32,7 +32,9 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     if timeout == -1 or timeout > threading.TIMEOUT_MAX:
         return None
     if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"{name} must be seconds >= 0, or -1 or None to wait for ever, not {timeout}")
+        raise ValueError(
+            f"{name} must be seconds >= 0, or -1 or None to wait for ever, not {timeout}"
+        )
     return float(timeout)
 
 

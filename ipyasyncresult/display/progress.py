@@ -1,10 +1,12 @@
 """How far work is, how fast it goes, how long it will take: counts and a clock in, numbers out.
 
-The arithmetic, for those who change it.  ``finished`` counts items that ended, a running item
-counts half.  Rates are weighted means over the past that forget with a time constant of a third of
-the elapsed time (at least 5 s): slow tasks get a long memory, and a change of pace is still seen.
-The remaining time does not divide by the rate, because that is only right while all engines have
-work: it takes the engine-seconds per item, and shares them among the engines that still have some.
+The arithmetic, for those who change it.  The remaining time does not divide by the rate: that would
+be wrong until many tasks have ended, and as soon as engines run out of work.  It takes what an item
+costs in engine-seconds, adds up what is left to be done, and shares it among the engines that still
+have work.  What has gone into running items is counted: counts tell how many run, and when the
+oldest is taken to end first, also how long they have been running (the sum is right even where the
+order is not).  All means forget with a time constant of a third of the elapsed time (at least 5 s):
+slow tasks get a long memory, and a change of pace is still seen.
 """
 
 from __future__ import annotations
@@ -94,13 +96,13 @@ class ProgressModel:
     ) -> None:
         self._clock = clock
         self._began = self._last = clock() - elapsed
-        self._counts = Counts(0, 0, 0, 0)
-        self._is_first = True
+        self._finished = 0
+        self._running = _Running()
+        self._invested = 0.0  # engine-seconds that went into what runs
         # Weighted sums over the past; older things weigh less.
         self._seconds = 0.0
         self._items = 0.0  # finished
-        self._work = 0.0  # finished, and half of what runs
-        self._engine_seconds = 0.0
+        self._spent = 0.0  # engine-seconds that went into the finished ones
         self._end: float | None = None  # expected, smoothed, by the clock
 
     def update(self, counts: Counts, engines: int, *, is_open: bool = False) -> Progress:
@@ -116,9 +118,9 @@ class ProgressModel:
         """
         now = self._clock()
         passed = max(0.0, now - self._last)
-        self._remember(counts, engines, passed, now)
-        remaining = None if is_open else self._remaining(counts, engines, passed, now)
-        self._last, self._counts, self._is_first = now, counts, False
+        self._remember(counts, engines, now, passed)
+        remaining = None if is_open else self._remaining(counts, engines, now, passed)
+        self._last, self._finished = now, counts.finished
         return Progress(
             total=None if is_open else counts.total,
             done=counts.finished,
@@ -131,34 +133,34 @@ class ProgressModel:
             remaining=remaining,
         )
 
-    def _remember(self, counts: Counts, engines: int, passed: float, now: float) -> None:
+    def _remember(self, counts: Counts, engines: int, now: float, passed: float) -> None:
+        busy = min(engines, counts.total - self._finished)
+        ended = counts.finished - self._finished
+        # What is seen running for the first time began since the last look.
+        began = self._last
+        if not self._finished and ended:  # the first look came late: about half of one task ago
+            began = now - passed * busy / (2 * ended + counts.running) / max(1, busy) / 2
+        self._running.follow(ended, counts.running, began)
+        invested = self._running.seconds(now) * _share(busy, counts.running)
         kept = math.exp(-passed / max(5.0, (now - self._began) / 3))
-        before = self._counts
-        unfinished = counts.total - (0 if self._is_first else before.finished)
-        busy = min(engines, unfinished)
         self._seconds = self._seconds * kept + passed
-        self._engine_seconds = self._engine_seconds * kept + passed * busy
-        self._items = self._items * kept + counts.finished - before.finished
-        self._work = self._work * kept + _work(counts) - _work(before)
+        self._items = self._items * kept + ended
+        self._spent = self._spent * kept + passed * busy + self._invested - invested
+        self._invested = invested
 
-    def _remaining(self, counts: Counts, engines: int, passed: float, now: float) -> float | None:
+    def _remaining(self, counts: Counts, engines: int, now: float, passed: float) -> float | None:
         unfinished = counts.total - counts.finished
         if not unfinished:
             return 0.0
-        if not engines or not counts.finished or self._work <= 0:
+        if not engines or self._items <= 0:
             return None
-        per_item = self._engine_seconds / self._work
-        end = now + (counts.total - _work(counts)) * per_item / min(engines, unfinished)
-        if self._end is None:
-            self._end = end
-        # Tasks end in bursts; an estimate that jumps with them helps nobody.
-        pace = max(1e-9, min(3.0, (now - self._began) / 4))
-        self._end += (end - self._end) * (1 - math.exp(-passed / pace))
-        return max(0.0, self._end - now)
-
-
-def _work(counts: Counts) -> float:
-    return counts.finished + counts.running / 2
+        busy = min(engines, unfinished)
+        share = _share(busy, counts.running)
+        per_item = max(0.0, self._spent / self._items)
+        running = self._running.left(per_item / share, now)
+        left = (counts.queued * per_item + share * sum(running)) / busy
+        end = now + max(left, running[-1] if running else 0.0)
+        raise NotImplementedError
 
 
 def _rate_text(rate: float) -> str:

@@ -199,10 +199,7 @@ class EngineLoop:
         return runner.run_chunk(function, task.arguments, buffers, star=star, recorder=recorder)
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
-        if outcome.ok:
-            status = m.PARTIAL if outcome.failed_items else m.OK
-        else:
-            status = m.ERROR
+        status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
         if not self._items:
             self._oldest = time.monotonic()
         self._items.append(

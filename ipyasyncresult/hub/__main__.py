@@ -1,4 +1,4 @@
-"""``python -m ipyasyncresult.hub``: settings on standard input, one line of answer on standard output."""
+"""``python -m ipyasyncresult.hub``: settings on standard input, ``ready`` on standard output."""
 
 from __future__ import annotations
 

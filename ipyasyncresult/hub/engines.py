@@ -23,7 +23,7 @@ __all__ = ["EngineKeeper"]
 _log = logging.getLogger(__name__)
 
 _GRACE = 0.03
-"""Seconds between an engine's death and the verdict: results that it sent may still be under way."""
+"""Seconds between an engine's death and the verdict: results that it sent may be under way."""
 
 
 class EngineKeeper:
@@ -149,9 +149,7 @@ class EngineKeeper:
     def fail_waiting(self, lost: int | None = None, details: dict[str, Any] | None = None) -> None:
         """Fail what no engine is left to run, and what waits for the engine `lost`."""
         about = {**(details or {}), "reason": self.gave_up}
-        gone = [
-            target for target in self._state.direct if target not in self._state.engines
-        ]
+        gone = [target for target in self._state.direct if target not in self._state.engines]
         self._state.fail_queued(gone if lost is None else [*gone, lost], about)
         if not self._state.engines:
             self._state.fail_queued(None, about)

@@ -36,9 +36,7 @@ class Questions:
         """Answer one question; a bad one is answered with what is wrong about it."""
         question = self._known.get(ask.question)
         try:
-            if question is None:
-                raise ValueError(f"unknown question {ask.question!r}")
-            content = question(session, ask.request, **ask.about)
+            content = (question or _unknown)(session, ask.request, **ask.about)
         except (TypeError, ValueError, KeyError) as error:
             content = {"error": f"{type(error).__name__}: {error}"}
         if content is not None:
@@ -113,3 +111,7 @@ class Questions:
 def _waiting(queue: Iterable[HubTask]) -> int:
     """Aborted tasks stay in their queue until an engine would get them."""
     return sum(held.final is None for held in queue)
+
+
+def _unknown(session: str, request: int, **about: Any) -> Any:
+    raise ValueError(f"this hub does not know that question (about {sorted(about)})")

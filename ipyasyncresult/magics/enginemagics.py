@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from ipyasyncresult.magics.arguments import CODE, DEFAULTS, GROUPS, LIST, RUN, parse, takes
 from ipyasyncresult.magics.autopx import AutoPx
-from ipyasyncresult.magics.foreground import run_in_foreground
+from ipyasyncresult.magics.foreground import run_in_foreground, stop_work
 from ipyasyncresult.magics.local import run_here
 from ipyasyncresult.magics.settings import Settings
 from ipyasyncresult.magics.targets import format_targets
@@ -95,7 +95,8 @@ class EngineMagics(Magics):
             if (failure := here()) is not None:
                 raise failure
             return result
-        failure = run_in_foreground(view.client, result, settings, here)
+        stop = partial(stop_work, view.client, result, settings.signal_on_interrupt)
+        failure = run_in_foreground(result, settings, stop, here)
         self._raise_both(result, failure)
         return None
 
@@ -114,9 +115,8 @@ class EngineMagics(Magics):
         result = self.last_result
         if result is None:
             raise UsageError("%pxresult: nothing ran through %px yet")
-        settings = self.settings.changed(flags, {})
-        settings = replace(settings, stream=False, signal_on_interrupt=0)
-        run_in_foreground(self._client(), result, settings)
+        settings = replace(self.settings.changed(flags, {}), stream=False)
+        run_in_foreground(result, settings, stop=lambda: None)
         result.get()
 
     @takes(line_magic, *GROUPS, *DEFAULTS)
@@ -181,14 +181,14 @@ class EngineMagics(Magics):
 
     def _raise_both(self, result: AsyncResult, failure: BaseException | None) -> None:
         """Raise what failed on the engines, and what failed here; one of them is shown before."""
-        try:
-            result.get()
-        except Exception:
-            if failure is not None:
-                self._shell.showtraceback((type(failure), failure, failure.__traceback__))
-            raise
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            except BaseException:
+                if result.successful():
+                    raise
+                self._shell.showtraceback()
+        result.get()
 
     # -- under which names -----------------------------------------------------------------------
 

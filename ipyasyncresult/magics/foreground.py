@@ -13,25 +13,26 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.client import Client
     from ipyasyncresult.core.asyncresult import AsyncResult
 
-__all__ = ["run_in_foreground"]
+__all__ = ["run_in_foreground", "stop_work"]
 
 _PATIENCE = 2.0
 """Seconds that interrupted engines get to come to an end, so that their last outputs are seen."""
 
 
 def run_in_foreground(
-    client: Client,
     result: AsyncResult,
     settings: Settings,
+    stop: Callable[[], None],
     meanwhile: Callable[[], BaseException | None] = lambda: None,
 ) -> BaseException | None:
     """Wait for a result and show it.
 
     Parameters
     ----------
-    client : Client
     result : AsyncResult
     settings : Settings
+    stop : callable
+        Called when the wait is interrupted; outputs are shown on.
     meanwhile : callable, optional
         Called while the engines work.
 
@@ -43,8 +44,8 @@ def run_in_foreground(
     Raises
     ------
     KeyboardInterrupt
-        When the wait was interrupted.  The engines were interrupted, too, and what they had
-        written is shown.  A second interrupt leaves at once.
+        When the wait was interrupted, after `stop` and after all outputs were shown.  A second
+        interrupt leaves at once.
     """
     interrupt: KeyboardInterrupt | None = None
     failure: BaseException | None = None
@@ -58,28 +59,29 @@ def run_in_foreground(
                 result.wait_interactive()
         except KeyboardInterrupt as error:
             interrupt = error
-            _stop(client, result, settings.signal_on_interrupt)
-    # What was streamed was shown, but for the values of the cells.
-    result.display_outputs(settings.group_outputs, result_only=settings.stream, timeout=0)
-    if interrupt is not None:
-        raise interrupt.with_traceback(None)  # where it waited is of no interest
-    return failure
-
-
-def _stop(client: Client, result: AsyncResult, number: int) -> None:
-    """Take back what waits, signal what runs, and give it a moment to end."""
-    if number:
-        fate = result.abort()
-        running = [record for record in result.records if fate.get(record.msg_id) == "running"]
-        if running and number == signal.SIGINT:
-            result.interrupt()  # the tasks, not whatever their engines run by now
-        elif running:
-            engines = {record.target for record in running if record.target is not None}
-            client.send_signal(number, sorted(engines))
-        result.wait(_PATIENCE)
-    if not result.ready():
-        left = result.counts()
+            stop()
+    if not settings.stream:
+        result.display_outputs(settings.group_outputs, timeout=0)
+    if interrupt is None:
+        return failure
+    left = result.counts()
+    if left.finished < left.total:
         print(
             f"ipyasyncresult: {left.total - left.finished} of {left.total} tasks go on; "
             "%pxresult waits for them"
         )
+    raise interrupt.with_traceback(None)  # where it waited is of no interest
+
+
+def stop_work(client: Client, result: AsyncResult, number: int) -> None:
+    """Take back what waits, signal what runs, and give it a moment to end; nothing for signal 0."""
+    if not number:
+        return
+    fate = result.abort()
+    running = [record for record in result.records if fate.get(record.msg_id) == "running"]
+    if running and number == signal.SIGINT:
+        result.interrupt()  # the tasks, not whatever their engines run by now
+    elif running:
+        engines = {record.target for record in running if record.target is not None}
+        client.send_signal(number, sorted(engines))
+    result.wait(_PATIENCE)

@@ -34,7 +34,11 @@ def run_here(shell: Any, code: str) -> BaseException | None:
 def _execute(shell: Any, code: str) -> None:
     with without_autopx(shell):
         source = shell.transform_cell(code)
-    name = shell.compile.cache(source, shell.execution_count)
+    outer = (
+        shell.displayhook.exec_result
+    )  # versions differ in when they count the shell's number up
+    number = outer.execution_count if outer is not None else shell.execution_count
+    name = shell.compile.cache(source, number)
     tree = shell.transform_ast(shell.compile.ast_parse(source, name))
     body = tree.body
     last = [body.pop()] if body and isinstance(body[-1], ast.Expr) else []

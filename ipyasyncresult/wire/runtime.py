@@ -53,7 +53,7 @@ class ClusterFile(msgspec.Struct, kw_only=True):
 def runtime_folder() -> Path:
     """The user's private folder for clusters, made when it is not there.
 
-    ``$XDG_RUNTIME_DIR/ipyasyncresult``, or ``ipyasyncresult-UID`` in the folder for temporary files.
+    ``$XDG_RUNTIME_DIR/ipyasyncresult``, or ``ipyasyncresult-UID`` where temporary files go.
 
     Raises
     ------
@@ -114,7 +114,8 @@ def cluster_folder(cluster_id: str, *, create: bool = False) -> Path:
     limit = _MAX_SOCKET_PATH if sys.platform == "linux" else 103
     if len(os.fsencode(folder / "engines")) > limit:
         raise RuntimeFolderError(
-            f"{folder} is too long for a socket ({limit} bytes): set XDG_RUNTIME_DIR to a shorter one"
+            f"{folder} is too long for a socket ({limit} bytes): "
+            "set XDG_RUNTIME_DIR to a shorter one"
         )
     if create:
         folder.mkdir(mode=0o700)

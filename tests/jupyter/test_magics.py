@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,9 +17,12 @@ import pytest
 from jupyter_client.manager import KernelManager
 from jupyter_core.utils import ensure_event_loop
 
+from ipyasyncresult.client.cluster import Cluster, usable_cpus
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-ENGINES = len(os.sched_getaffinity(0))
+ENGINES = usable_cpus()
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Ran:
             case "display_data" | "execute_result":
                 self.outputs.append(content["data"])
             case "error":
-                self.traceback += "\n".join(content["traceback"])
+                self.traceback += COLOURS.sub("", "\n".join(content["traceback"]))
 
 
 class Kernel:
@@ -54,18 +58,18 @@ class Kernel:
     def run(self, cell: str, interrupt_at: str | None = None) -> Ran:
         """Run a cell; press the stop button when it has written `interrupt_at`."""
         ran = Ran()
-        pressed = False
-
-        def see(message: dict[str, Any]) -> None:
-            nonlocal pressed
+        request = self._client.execute(cell, allow_stdin=False)
+        state = "busy"
+        while state != "idle":
+            message = self._client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            state = message["content"].get("execution_state", state)
             ran.take(message)
-            if interrupt_at is not None and interrupt_at in ran.text and not pressed:
-                pressed = True
+            if interrupt_at is not None and interrupt_at in ran.text:
+                interrupt_at = None
                 self._manager.interrupt_kernel()
-
-        reply = self._client.execute_interactive(
-            cell, allow_stdin=False, timeout=60, output_hook=see
-        )["content"]
+        reply = self._client.get_shell_msg(timeout=60)["content"]
         ran.status, ran.ename = reply["status"], reply.get("ename", "")
         return ran
 
@@ -128,19 +132,18 @@ def test_loading_starts_nothing_and_the_first_cell_starts_engines_and_says_so(
 
 
 def test_a_persistent_cluster_is_joined(runtime_dir: Path) -> None:
-    from ipyasyncresult import Cluster
-
-    client = Cluster(n=1, persist=True).start_and_connect_sync()
+    cluster = Cluster(n=1, persist=True)
+    cluster.start_and_connect_sync()
     try:
         with a_kernel() as kernel:
             kernel.run("%load_ext ipyasyncresult")
             said = kernel.run("%px print('here')").text.splitlines()
         assert said == [
-            f"ipyasyncresult: joined your cluster {client.cluster_id} with 1 engine",
+            f"ipyasyncresult: joined your cluster {cluster.cluster_id} with 1 engine",
             "[stdout:0] here",
         ]
     finally:
-        client.shutdown()
+        cluster.stop_cluster_sync()
 
 
 # --------------------------------------------------------------------------- outputs and errors
@@ -180,9 +183,14 @@ def test_a_cell_runs_here_too(kernel: Kernel) -> None:
     lines = ran.text.splitlines()
     assert "value 3" in lines
     assert "[stdout:0] value 3" in lines
-    failed = kernel.run("%%px -t 0 --local\n{}['missing']")
-    assert failed.status == "error"
-    assert failed.traceback.count("{}['missing']") == 2
+    failed = kernel.run("%%px -t 0 --local\ndef look():\n    {}['missing']\nlook()")
+    assert (failed.status, failed.ename) == ("error", "RemoteKeyError")
+    assert failed.traceback.count("----> 3 look()") == 2  # here and there
+    assert failed.traceback.count("----> 2     {}['missing']") == 2
+    assert "enginemagics" not in failed.traceback
+    awaits = kernel.run("%%px -t 0 --local\nawait nothing")
+    assert "SyntaxError: 'await' outside function" in awaits.traceback
+    assert "NameError: name 'nothing' is not defined" in awaits.traceback
 
 
 # --------------------------------------------------------------------------------- interrupting

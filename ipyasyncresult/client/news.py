@@ -1,0 +1,80 @@
+"""News of the hub about tasks, entered into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ipyasyncresult.client.codec import lost_error
+from ipyasyncresult.core.ledger import Batch
+from ipyasyncresult.core.outputs import decode_outputs
+from ipyasyncresult.core.task import Status
+from ipyasyncresult.wire import messages as m
+
+__all__ = ["apply_news"]
+
+_STATUS = {m.OK: Status.DONE, m.ERROR: Status.FAILED, m.PARTIAL: Status.FAILED}
+
+
+def apply_news(
+    batch: Batch,
+    message: m.News,
+    frames: Sequence[Any],
+    engines: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """Enter one message.  The thread that receives; the ledger's lock is held.
+
+    Parameters
+    ----------
+    batch : Batch
+    message : News
+    frames : sequence of zmq.Frame
+        Out-of-band frames of its results, in order.
+    engines : mapping
+        What is known about each engine.
+    """
+    position = 0
+    for item in message.items:
+        if type(item) is m.Finished:
+            count = item.frames
+            mine = frames[position : position + count] if count else ()
+            position += count
+            _apply_finished(batch, item, mine, engines)
+        elif type(item) is m.OutputPiece:
+            batch.output(item.msg_id, decode_outputs(item.outputs))
+        elif type(item) is m.Started:
+            batch.started(item.msg_id, item.engine_id, item.started)
+        elif type(item) is m.Requeued:
+            batch.requeued(item.msg_id)
+        elif type(item) is m.LostTask:
+            _apply_lost(batch, item)
+
+
+def _apply_finished(
+    batch: Batch,
+    item: m.Finished,
+    frames: Sequence[Any],
+    engines: Mapping[int, Mapping[str, Any]],
+) -> None:
+    record = batch.finish(
+        item.msg_id,
+        _STATUS[item.status],
+        raw=(item.status, item.body, frames),
+        failed_items=item.failed_items,
+    )
+    if record is not None:
+        record.engine_id = item.engine_id
+        record.started = item.started
+        record.completed = item.completed
+        record.duration = item.duration
+        engine = engines.get(item.engine_id)
+        record.engine_uuid = engine["uuid"] if engine is not None else None
+
+
+def _apply_lost(batch: Batch, item: m.LostTask) -> None:
+    status = Status.ABORTED if item.reason == "aborted" else Status.LOST
+    record = batch.finish(item.msg_id, status)
+    if record is not None:
+        if item.engine_id >= 0:
+            record.engine_id = item.engine_id
+        record.error = lost_error(item, record)

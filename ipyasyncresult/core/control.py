@@ -1,0 +1,93 @@
+"""The acting side of a result: take tasks back, interrupt them, run them again."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from ipyasyncresult.core.clientprotocol import ClientProtocol
+from ipyasyncresult.core.ledger import Ledger
+from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.core.waitable import TaskFuture
+from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.errors import TimeoutError
+
+if TYPE_CHECKING:
+    from ipyasyncresult.core.asyncresult import AsyncResult
+
+__all__ = ["Controllable"]
+
+
+class Controllable:
+    """What can be done about tasks.  All methods: any thread."""
+
+    __slots__ = ()
+
+    _client: ClientProtocol
+    _ledger: Ledger
+    _tally: Tally
+    _targets: Any
+    _tracker: Any
+    records: list[TaskRecord]
+
+    def _like(self, records: list[TaskRecord]) -> Self:
+        raise NotImplementedError
+
+    def abort(self) -> dict[str, str]:
+        """Take back the tasks that have not started; says per task what happened."""
+        return self._client.abort([r.msg_id for r in self.records if r.received is None])
+
+    def interrupt(self) -> dict[str, str]:
+        """Raise KeyboardInterrupt in the tasks that run; says per task what happened."""
+        return self._client.interrupt([r.msg_id for r in self.records if r.received is None])
+
+    def aborted(self) -> bool:
+        """Whether all tasks were taken back before they ran."""
+        records = self.records
+        return bool(records) and all(record.status is Status.ABORTED for record in records)
+
+    def retry_failed(self) -> Self:
+        """A result like this one in which the failed tasks run again; the good ones stay."""
+        failed = [record for record in self.records if record.failed_items]
+        again = dict(
+            zip(
+                (record.msg_id for record in failed),
+                self._client.resubmit_records(failed) if failed else (),
+                strict=True,
+            )
+        )
+        return self._like([again.get(record.msg_id, record) for record in self.records])
+
+    def engine_count(self) -> int:
+        """How many engines can work on this."""
+        if self._targets is not None:
+            return len({record.engine_id for record in self.records})
+        return self._client.engine_count()
+
+    def as_future(self) -> TaskFuture:
+        """A ``concurrent.futures.Future`` of this result, for code that wants one."""
+        future = TaskFuture(cast("AsyncResult", self))
+        self._ledger.when_done(self._tally, lambda: future.set_result(None))
+        return future
+
+    @property
+    def sent(self) -> bool:
+        """Whether the caller's buffers may be changed: the messages have left."""
+        return self._tracker is None or bool(self._tracker.done)
+
+    def wait_for_send(self, timeout: float | None = -1) -> None:
+        """Wait until buffers sent without a copy may be changed.
+
+        Raises
+        ------
+        TimeoutError
+            When that took longer than `timeout` seconds.
+        """
+        seconds = check_timeout(timeout)
+        if self._tracker is None:
+            return
+        with contextlib.suppress(Exception):  # zmq.NotDone, which core does not know
+            self._tracker.wait(-1 if seconds is None else seconds)
+        if not self._tracker.done:
+            raise TimeoutError(f"not sent within {timeout} s")
