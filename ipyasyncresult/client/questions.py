@@ -136,11 +136,7 @@ class HubQuestions:
             made.append(copy)
         self.ledger.submit_many(made)
         try:
-            missing = self._connection.ask("resubmit", again=again)
-            if missing:
-                raise UnknownTaskError(
-                    f"the hub no longer has the work of {len(missing)} tasks, e.g. {missing[0]}"
-                )
+            _refuse_missing(self._connection.ask("resubmit", again=again))
         except BaseException:
             self.ledger.forget(again.values())
             raise
@@ -213,3 +209,10 @@ class HubQuestions:
         answer = self._connection.ask("queue_status")
         engines = {int(engine_id): about for engine_id, about in answer["engines"].items()}
         return {**engines, "unassigned": answer["unassigned"]}
+
+
+def _refuse_missing(missing: list[str]) -> None:
+    if missing:
+        raise UnknownTaskError(
+            f"the hub no longer has the work of {len(missing)} tasks, e.g. {missing[0]}"
+        )

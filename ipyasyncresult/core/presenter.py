@@ -86,7 +86,7 @@ def check_query(
             raise ValueError(f"grep must be a regular expression, not {grep!r}: {error}") from None
     engines: frozenset[int] | None = None
     if engine is not None:
-        wanted = [engine] if isinstance(engine, int) else list(engine)
+        wanted = list(engine) if isinstance(engine, Collection) else [engine]
         if any(type(one) is not int for one in wanted):
             raise TypeError(f"engine must be an engine id or a collection of them, not {engine!r}")
         engines = frozenset(wanted)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -97,6 +98,7 @@ class ProgressModel:
         self._clock = clock
         self._began = self._last = clock() - elapsed
         self._finished = 0
+        self._is_first = True
         self._running = _Running()
         self._invested = 0.0  # engine-seconds that went into what runs
         # Weighted sums over the past; older things weigh less.
@@ -120,7 +122,7 @@ class ProgressModel:
         passed = max(0.0, now - self._last)
         self._remember(counts, engines, now, passed)
         remaining = None if is_open else self._remaining(counts, engines, now, passed)
-        self._last, self._finished = now, counts.finished
+        self._last, self._finished, self._is_first = now, counts.finished, False
         return Progress(
             total=None if is_open else counts.total,
             done=counts.finished,
@@ -135,17 +137,17 @@ class ProgressModel:
 
     def _remember(self, counts: Counts, engines: int, now: float, passed: float) -> None:
         busy = min(engines, counts.total - self._finished)
+        share = _share(busy, counts.running)
         ended = counts.finished - self._finished
-        # What is seen running for the first time began since the last look.
-        began = self._last
-        if not self._finished and ended:  # the first look came late: about half of one task ago
-            began = now - passed * busy / (2 * ended + counts.running) / max(1, busy) / 2
+        began = self._last  # of what is seen running for the first time
+        if self._is_first and ended:  # a late look: half of their time ago, on average
+            began = now - passed * busy / (2 * ended + counts.running) / share
         self._running.follow(ended, counts.running, began)
-        invested = self._running.seconds(now) * _share(busy, counts.running)
+        invested = share * self._running.seconds(now)
         kept = math.exp(-passed / max(5.0, (now - self._began) / 3))
-        self._seconds = self._seconds * kept + passed
-        self._items = self._items * kept + ended
-        self._spent = self._spent * kept + passed * busy + self._invested - invested
+        self._seconds = kept * self._seconds + passed
+        self._items = kept * self._items + ended
+        self._spent = kept * self._spent + passed * busy + self._invested - invested
         self._invested = invested
 
     def _remaining(self, counts: Counts, engines: int, now: float, passed: float) -> float | None:
@@ -156,11 +158,71 @@ class ProgressModel:
             return None
         busy = min(engines, unfinished)
         share = _share(busy, counts.running)
-        per_item = max(0.0, self._spent / self._items)
-        running = self._running.left(per_item / share, now)
-        left = (counts.queued * per_item + share * sum(running)) / busy
-        end = now + max(left, running[-1] if running else 0.0)
-        raise NotImplementedError
+        # When even those that run now have taken longer, the past is no measure any more.
+        per_item = max(self._spent / self._items, share * self._running.mean_age(now))
+        duration = per_item / share
+        left, oldest, newest = self._running.left(duration, now)
+        shared = (counts.queued * per_item + share * left) / busy
+        # The last one queued starts when an engine is free, and takes as long as any.
+        end = now + max(shared, newest, oldest + duration if counts.queued else 0.0)
+        if self._end is None:
+            self._end = end
+        # Tasks end in bursts; an estimate that jumps with them helps nobody.
+        pace = max(1e-9, min(3.0, (now - self._began) / 4))
+        self._end += (end - self._end) * (1 - math.exp(-passed / pace))
+        return max(0.0, self._end - now)
+
+
+class _Running:
+    """Since when items run, as far as counts tell: who began first is taken to end first."""
+
+    def __init__(self) -> None:
+        self._groups: deque[tuple[float, int]] = deque()  # (began, how many), oldest first
+        self._count = 0
+
+    def follow(self, ended: int, running: int, began: float) -> None:
+        """`ended` items ended, `running` run now; those that are new began at `began`."""
+        self._drop(min(ended, self._count), self._groups.popleft, self._groups.appendleft)
+        # Fewer than that: some wait again, as their engine died.
+        self._drop(max(0, self._count - running), self._groups.pop, self._groups.append)
+        if self._count < running:
+            self._groups.append((began, running - self._count))
+            self._count = running
+
+    def _drop(
+        self,
+        count: int,
+        take: Callable[[], tuple[float, int]],
+        put_back: Callable[[tuple[float, int]], None],
+    ) -> None:
+        self._count -= count
+        while count > 0:
+            began, size = take()
+            if size > count:
+                put_back((began, size - count))
+            count -= size
+
+    def seconds(self, now: float) -> float:
+        """How long they have been running, in sum."""
+        return sum(size * (now - began) for began, size in self._groups)
+
+    def mean_age(self, now: float) -> float:
+        """How long they have been running; 0 for none."""
+        return self.seconds(now) / self._count if self._count else 0.0
+
+    def left(self, duration: float, now: float) -> tuple[float, float, float]:
+        """How long they will run if an item takes `duration`: in sum, the oldest, the newest."""
+        if not self._groups:
+            return 0.0, 0.0, 0.0
+        # One that takes longer than the others will take some more.
+        each = [max(duration - (now - began), (now - began) / 5) for began, _ in self._groups]
+        total = sum(size * left for (_, size), left in zip(self._groups, each, strict=True))
+        return total, each[0], each[-1]
+
+
+def _share(busy: int, running: int) -> float:
+    """How much of an engine a running item has: a chunk of a map runs as many items on one."""
+    return min(1.0, busy / running) if busy and running else 1.0
 
 
 def _rate_text(rate: float) -> str:

@@ -113,5 +113,5 @@ def _waiting(queue: Iterable[HubTask]) -> int:
     return sum(held.final is None for held in queue)
 
 
-def _unknown(session: str, request: int, **about: Any) -> Any:
+def _unknown(*_: Any, **about: Any) -> Any:
     raise ValueError(f"this hub does not know that question (about {sorted(about)})")

@@ -180,14 +180,15 @@ class EngineMagics(Magics):
         return view
 
     def _raise_both(self, result: AsyncResult, failure: BaseException | None) -> None:
-        """Raise what failed on the engines, and what failed here; one of them is shown before."""
+        """Raise what failed on the engines, and what failed here; with both, show one before."""
         if failure is not None:
+            trace = failure.__traceback__
             try:
-                raise failure
+                raise failure  # noqa: TRY301  IPython shows a SyntaxError only while it is handled
             except BaseException:
                 if result.successful():
                     raise
-                self._shell.showtraceback()
+                self._shell.showtraceback((type(failure), failure, trace))
         result.get()
 
     # -- under which names -----------------------------------------------------------------------
