@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.core.asyncresult import AsyncResult
-from ipyasyncresult.core.partition import check_chunksize
+from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.partition import Map, check_chunksize
 from ipyasyncresult.core.waitable import TaskFuture
 from ipyasyncresult.core.waiting import check_timeout
-from ipyasyncresult.worker.chunks import apply_to_items
+from ipyasyncresult.errors import TimeoutError
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.client import Client
@@ -82,10 +83,13 @@ class EngineExecutor(concurrent.futures.Executor):
         SerializationError
             When something cannot be pickled; names the place.
         """
+        return self._watched(lambda: self._view.apply_async(fn, *args, **kwargs))
+
+    def _watched(self, send: Callable[[], AsyncResult]) -> TaskFuture:
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            future = self._view.apply_async(fn, *args, **kwargs).as_future()
+            future = send().as_future()
             self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
         return future
@@ -117,44 +121,41 @@ class EngineExecutor(concurrent.futures.Executor):
         if buffersize is not None and (type(buffersize) is not int or buffersize < 1):
             raise ValueError(f"buffersize must be an integer >= 1 or None, not {buffersize!r}")
         items = zip(*iterables, strict=False)
-        futures: deque[TaskFuture] = deque()
-        self._fill(fn, items, chunksize, buffersize, futures)
-        return self._results(fn, items, chunksize, buffersize, futures, deadline)
+        chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
+        parts = deque(self._send_chunks(fn, itertools.islice(chunks, buffersize)))
+        return self._results(fn, chunks, parts, deadline)
 
-    def _fill(
-        self,
-        fn: Callable[..., Any],
-        items: Iterator[Any],
-        chunksize: int,
-        buffersize: int | None,
-        futures: deque[TaskFuture],
-    ) -> None:
-        while buffersize is None or len(futures) < buffersize:
-            chunk = list(itertools.islice(items, chunksize))
-            if not chunk:
-                return
-            futures.append(self.submit(apply_to_items, fn, chunk))
+    def _send_chunks(
+        self, fn: Callable[..., Any], chunks: Iterable[list[Any]]
+    ) -> list[AsyncMapResult]:
+        """One result per chunk; all chunks travel in one message."""
+        sized = [(chunk, len(chunk), -1) for chunk in chunks]
+        whole = self._watched(lambda: self._view._submit_chunks(fn, sized, Map(), star=True)).source
+        return [
+            AsyncMapResult.over_map(self._client, [record], Map(), whole.fname)
+            for record in whole.records
+        ]
 
     def _results(
         self,
         fn: Callable[..., Any],
-        items: Iterator[Any],
-        chunksize: int,
-        buffersize: int | None,
-        futures: deque[TaskFuture],
+        chunks: Iterator[list[Any]],
+        parts: deque[AsyncMapResult],
         deadline: float | None,
     ) -> Iterator[Any]:
         try:
-            while futures:
-                future = futures.popleft()
+            while parts:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                values = future.result(left)
-                if buffersize is not None and not self._closed:
-                    self._fill(fn, items, chunksize, buffersize, futures)
-                yield from values
+                if not parts[0]._wait(left):
+                    raise TimeoutError("the results did not come in time; taking back the rest")
+                part = parts.popleft()
+                for chunk in itertools.islice(chunks, 0 if self._closed else 1):
+                    parts += self._send_chunks(fn, [chunk])
+                yield from part
         finally:
-            for future in futures:
-                future.cancel()
+            pending = [record.msg_id for part in parts for record in part.records]
+            if pending and not self._client.closed:
+                self._client.abort(pending)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; end the engines if this executor started them.

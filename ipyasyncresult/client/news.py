@@ -69,6 +69,8 @@ def _apply_finished(
         record.duration = item.duration
         engine = engines.get(item.engine_id)
         record.engine_uuid = engine["uuid"] if engine is not None else None
+        if item.lingers:
+            batch.linger(record)
 
 
 def _apply_lost(batch: Batch, item: m.LostTask) -> None:

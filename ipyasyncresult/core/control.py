@@ -68,7 +68,7 @@ class Controllable:
     def as_future(self) -> TaskFuture:
         """A ``concurrent.futures.Future`` of this result, for code that wants one."""
         future = TaskFuture(cast("AsyncResult", self))
-        self._ledger.when_done(self._tally, lambda: future.set_result(None))
+        self._ledger.when_done(self._tally, future.settle)
         return future
 
     @property

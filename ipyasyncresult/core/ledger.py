@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,10 @@ class Ledger:
         self.clock = clock
         self.late = 0  # events for tasks that had already ended
         self._pending: dict[str, TaskRecord] = {}
+        # Finished tasks whose threads go on, as long as somebody holds their result.
+        self._lingering: weakref.WeakValueDictionary[str, TaskRecord] = (
+            weakref.WeakValueDictionary()
+        )
         self._lock = threading.Lock()
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._running_calls = threading.Lock()
@@ -269,9 +274,13 @@ class Batch:
             tally.running -= record.items
             self._note(tally, record)
 
+    def linger(self, record: TaskRecord) -> None:
+        """The task ended, but output of its threads may still come."""
+        self._ledger._lingering[record.msg_id] = record  # noqa: SLF001
+
     def output(self, msg_id: str, outputs: Sequence[Output]) -> None:
-        """More output, in order."""
-        record = self.get(msg_id)
+        """More output, in order; also after the end of a task that lingers."""
+        record = self._ledger._lingering.get(msg_id) or self.get(msg_id)  # noqa: SLF001
         if record is None or not outputs:
             return
         if record.outputs is None:

@@ -59,6 +59,7 @@ class TaskRecord:
     """
 
     __slots__ = (
+        "__weakref__",
         "completed",  # seconds since the epoch, engine's clock
         "duration",  # seconds, by the engine's monotonic clock
         "engine_id",

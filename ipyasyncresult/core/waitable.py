@@ -154,12 +154,21 @@ class TaskFuture(concurrent.futures.Future[Any]):
     def __init__(self, source: AsyncResult) -> None:
         super().__init__()
         self._source = source
-        self.set_running_or_notify_cancel()
 
     @property
     def source(self) -> AsyncResult:
         """The result that this is the Future of."""
         return self._source
+
+    def settle(self) -> None:
+        """The tasks ended: tell those who wait, and how.  The thread of callbacks only."""
+        if self.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif self._source._tally.failures:
+            self.set_exception(_NotDecoded())  # for ``wait(return_when=FIRST_EXCEPTION)``
+        else:
+            self.set_result(None)
 
     def result(self, timeout: float | None = None) -> Any:
         self._wait_done(timeout)
@@ -167,7 +176,10 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         self._wait_done(timeout)
-        return self._source.exception(0)
+        error = self._source.exception(0)
+        if self.cancelled() and error is not None:
+            raise error
+        return error
 
     def _wait_done(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -175,7 +187,11 @@ class TaskFuture(concurrent.futures.Future[Any]):
         if not self._source._wait(timeout):
             raise TimeoutError(f"no result within {timeout} s; the task goes on")
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        super().result(left)
+        with contextlib.suppress(concurrent.futures.CancelledError):
+            super().exception(left)
+
+    def running(self) -> bool:
+        return not self.done() and self._source.counts().running > 0
 
     def cancel(self) -> bool:
         """Take the task back if it has not started; True when that worked."""
@@ -184,3 +200,7 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
     def cancelled(self) -> bool:
         return self._source.aborted()
+
+
+class _NotDecoded(Exception):
+    """Stands for an error in a Future's state; :meth:`TaskFuture.exception` gives the real one."""

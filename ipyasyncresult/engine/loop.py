@@ -46,6 +46,9 @@ _IDLE_LOOK = 1000
 """Milliseconds between two looks of an idle engine at what background processes printed."""
 
 
+_OWN_THREADS = 2  # the main thread and the pump
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What every engine of a cluster starts with.
@@ -212,6 +215,7 @@ class EngineLoop:
                 outcome.completed,
                 outcome.duration,
                 failed_items=outcome.failed_items if outcome.ok else task.items,
+                lingers=threading.active_count() > _OWN_THREADS,
             )
         )
         self._frames += outcome.buffers

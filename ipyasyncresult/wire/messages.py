@@ -202,6 +202,8 @@ class Finished(msgspec.Struct, array_like=True, tag=2, gc=False):
     duration: float
     engine_id: int = -1
     failed_items: int = 0
+    lingers: bool = False
+    """Threads of the engine go on: they may still print, and that belongs to the task."""
 
 
 class Returned(msgspec.Struct, array_like=True, tag=3, gc=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import starmap
 from types import CoroutineType
 from typing import Any
@@ -15,7 +15,7 @@ from ipyasyncresult.worker.failures import describe_call, describe_failure
 from ipyasyncresult.worker.loaded import LoadedFunction, load_function
 from ipyasyncresult.worker.pickling import dump_result
 
-__all__ = ["ChunkResult", "apply_chunk", "apply_to_items", "fail_unpicklable"]
+__all__ = ["ChunkResult", "apply_chunk", "fail_unpicklable"]
 
 
 def fail_unpicklable(result: ChunkResult) -> None:
@@ -26,11 +26,6 @@ def fail_unpicklable(result: ChunkResult) -> None:
         except SerializationError as error:
             result.failures[index] = describe_failure(error)
             result.values[index] = None
-
-
-def apply_to_items(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """``[f(*item) for item in items]``: the first error ends it, as in ``Executor.map``."""
-    return list(starmap(function, items))
 
 
 def apply_chunk(function: bytes, chunk: Sequence[Any], star: bool = False) -> ChunkResult:

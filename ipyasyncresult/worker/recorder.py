@@ -200,7 +200,8 @@ class Recorder:
             kind, when, text = raw.popleft()
             texts.append(text)
             if not raw or raw[0][0] != kind:
-                self._add_text(Output(kind, when, encodable("".join(texts))))
+                if joined := "".join(texts):
+                    self._add_text(Output(kind, when, encodable(joined)))
                 texts.clear()
 
     def _add_text(self, output: Output) -> None:

@@ -97,6 +97,9 @@ class EngineShell(InteractiveShell):
 
     displayhook_class = Type(TaskDisplayHook)
     display_pub_class = Type(TaskDisplayPublisher)
+    # `!command` writes to this process's own descriptors, which are captured: no terminal between
+    # them, so stderr stays stderr and lines end as the command ends them.
+    system = InteractiveShell.system_raw
 
     cell = ""
     execute_result: Output | None = None

@@ -165,7 +165,7 @@ class NoStdin(io.TextIOBase):
             "Pass the value as an argument."
         )
 
-    read = readline = readlines = __next__ = fileno = _refuse
+    read = readline = readlines = __next__ = _refuse
 
     def close(self) -> None:
         """Nothing: the next task finds it as this one did."""

@@ -41,22 +41,32 @@ class Gate:
             time.sleep(0.002)
 
 
-NewGate = Callable[[str], Gate]
+class NewGate:
+    """Makes gates in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Gate] = []
+
+    def __call__(self, name: str) -> Gate:
+        self._made.append(Gate(self._folder / f"{name}.gate"))
+        return self._made[-1]
+
+    def open_all(self) -> None:
+        """Let everybody through who still waits."""
+        for gate in self._made:
+            gate.open()
+
+
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def new_gate(tmp_path: Path) -> Iterator[NewGate]:
-    """Makes gates; whoever still waits at one when the test ends is let through."""
-    made: list[Gate] = []
-
-    def make(name: str) -> Gate:
-        made.append(Gate(tmp_path / f"{name}.gate"))
-        return made[-1]
-
-    yield make
-    for gate in made:
-        gate.open()
+    """Makes gates by name; they are open when the test has ended."""
+    made = NewGate(tmp_path)
+    yield made
+    made.open_all()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +92,7 @@ def shared_client() -> Iterator[Client]:
 def client(shared_client: Client, new_gate: NewGate) -> Iterator[Client]:
     """The engines of the module, with empty namespaces and nothing to do."""
     yield shared_client
+    new_gate.open_all()
     shared_client.abort()
     assert shared_client.wait(timeout=30), f"still under way: {shared_client.outstanding}"
     assert shared_client.ids == list(range(ENGINES))

@@ -46,6 +46,7 @@ def executor(
     shared_executor: ipar.EngineExecutor, new_gate: NewGate
 ) -> Iterator[ipar.EngineExecutor]:
     yield shared_executor
+    new_gate.open_all()
     cf.wait([result.as_future() for result in shared_executor.results()], timeout=30)
 
 

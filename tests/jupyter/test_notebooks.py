@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,9 @@ def quickstart() -> nbformat.NotebookNode:
     """The quickstart after *Run all*; nbclient raises when a cell does."""
     source = (NOTEBOOKS / "quickstart.ipynb").read_text()
     notebook: nbformat.NotebookNode = nbformat.reads(source, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=str(NOTEBOOKS))
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    # Not execute(): it leaves an event loop open in this thread.
+    asyncio.run(client.async_execute(cwd=str(NOTEBOOKS)))
     return notebook
 
 

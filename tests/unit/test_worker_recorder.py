@@ -29,6 +29,7 @@ def test_take_gives_each_output_once() -> None:
     assert kinds_and_texts(recorder) == [("stdout", "a")]
     recorder.write("stdout", "b")
     assert kinds_and_texts(recorder) == [("stdout", "b")]
+    recorder.write("stdout", "")
     assert recorder.take() == []
 
 

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+
+from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.presenter import OutputQuery, Presenter
+from ipyasyncresult.core.task import Counts, Status, TaskOutputs, TaskRecord
+from ipyasyncresult.display import settings
+from ipyasyncresult.display.bar import ProgressLines, TerminalBar
+from ipyasyncresult.display.frontend import Outlet
+from ipyasyncresult.display.presenter import DisplayPresenter
+from ipyasyncresult.display.progress import Progress
+from ipyasyncresult.display.shown import ShownResult
+from ipyasyncresult.display.widget import LiveView
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@dataclass
+class Work:
+    """A result that gets on a step with each wait."""
+
+    steps: list[Counts]
+    fname: str = "fit <b>$x$"
+    on_wait: Callable[[int], None] = lambda number: None
+    waits: list[float | None] = field(default_factory=list)
+    elapsed: float = 12.0
+    records: Sequence[TaskRecord] = ()
+
+    def ready(self) -> bool:
+        return self.counts().finished == self.counts().total
+
+    def wait(self, timeout: float | None) -> None:
+        self.waits.append(timeout)
+        self.on_wait(len(self.waits))
+
+    def counts(self) -> Counts:
+        return self.steps[min(len(self.waits), len(self.steps) - 1)]
+
+    def engine_count(self) -> int:
+        return 2
+
+    def failures(self, limit: int) -> list[tuple[int, str]]:
+        return [(3, "ZeroDivisionError: <script>")][:limit]
+
+    def tasks(self) -> list[TaskOutputs]:
+        return []
+
+    def follow(self, callback: Callable[[Sequence[TaskRecord]], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+def steps(*finished: int, failed: int = 0) -> list[Counts]:
+    return [Counts(10, done, failed if done else 0, min(2, 10 - done)) for done in finished]
+
+
+@pytest.fixture
+def presenter() -> DisplayPresenter:
+    return DisplayPresenter()
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """A terminal in the place of stderr."""
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    return screen
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A file in the place of stderr."""
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    return log
+
+
+def interrupt(number: int) -> None:
+    if number == 3:
+        raise KeyboardInterrupt
+
+
+# ---------------------------------------------------------------------------------------- waiting
+
+
+def test_work_that_ends_soon_shows_nothing(presenter: Presenter, screen: Screen) -> None:
+    work = Work(steps(0, 10))
+    assert DisplayPresenter().wait_interactive(work, 1.0, None)
+    assert work.waits == [0.3]
+    assert screen.getvalue() == ""
+
+
+def test_updates_come_after_each_interval_and_the_end_at_once(screen: Screen) -> None:
+    work = Work(steps(0, 2, 4, 6, 10))
+    assert DisplayPresenter().wait_interactive(work, 1.5, None)
+    assert work.waits == [0.3, 1.5, 1.5, 1.5]
+    assert "10/10" in screen.getvalue()
+
+
+def test_updates_come_at_most_ten_times_a_second(screen: Screen) -> None:
+    work = Work(steps(0, 2, 10))
+    DisplayPresenter().wait_interactive(work, 0.001, None)
+    assert work.waits == [0.3, 0.1]
+
+
+def test_a_timeout_is_told_to_the_caller_and_shown(screen: Screen) -> None:
+    work = Work(steps(0, 2))
+    assert not DisplayPresenter().wait_interactive(work, 1.0, 0.0)
+    assert work.waits == [0.0]
+    assert "(timeout)" in screen.getvalue()
+    assert screen.getvalue().endswith("\n")
+
+
+def test_a_wait_never_sleeps_longer_than_the_timeout(screen: Screen) -> None:
+    work = Work(steps(0, 2, 10))
+    DisplayPresenter().wait_interactive(work, 60.0, 5.0)
+    assert work.waits[0] == 0.3
+    assert 4.5 < (work.waits[1] or 0) <= 5.0
+
+
+def test_an_interrupt_leaves_a_closed_bar_and_goes_on(screen: Screen) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        DisplayPresenter().wait_interactive(Work(steps(0, 2), on_wait=interrupt), 1.0, None)
+    assert screen.getvalue().endswith("\n")
+    assert "(interrupted)" in screen.getvalue().rpartition("\r")[2]
+
+
+def test_an_error_while_waiting_leaves_a_closed_bar(screen: Screen) -> None:
+    def fail(number: int) -> None:
+        if number == 2:
+            raise OSError("the client is gone")
+
+    with pytest.raises(OSError, match="the client is gone"):
+        DisplayPresenter().wait_interactive(Work(steps(0, 2), on_wait=fail), 1.0, None)
+    assert "(error)" in screen.getvalue().rpartition("\r")[2]
+
+
+@pytest.mark.parametrize("said", ["0", "false", "no", "off", " OFF "])
+def test_the_environment_turns_progress_off(
+    said: str, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPYASYNCRESULT_PROGRESS", said)
+    work = Work(steps(0, 2, 10))
+    assert DisplayPresenter().wait_interactive(work, 1.0, None)
+    assert work.waits == [0.3, None]
+    assert screen.getvalue() == ""
+
+
+def test_the_setting_turns_progress_off_and_timeouts_stay(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "progress", False)
+    assert not DisplayPresenter().wait_interactive(Work(steps(0, 2)), 1.0, 0.0)
+    assert screen.getvalue() == ""
+
+
+# -------------------------------------------------------------------------------------------- bars
+
+
+def test_the_bar_tells_counts_failures_rate_and_what_is_left(screen: Screen) -> None:
+    bar = TerminalBar(Work(steps(4)))
+    bar.show(Progress(10, 4, 2, 4, 1, 2, elapsed=65.0, rate=3.14, remaining=9.0))
+    bar.close(Progress(10, 10, 0, 0, 1, 2, elapsed=66.0, rate=3.14, remaining=0.0), "done")
+    first, last = screen.getvalue().split("\r")[1], screen.getvalue().split("\r")[-1]
+    assert "4/10 [01:05, 2 running, 1 failed, 3.1/s, 0:09 left]" in first
+    assert "10/10 [01:05, 1 failed, 3.1/s]" in last
+    assert last.endswith("\n")
+
+
+def test_a_bar_without_a_total_counts_up(screen: Screen) -> None:
+    bar = TerminalBar(Work(steps(0)))
+    bar.show(Progress(None, 7, 2, 1, 0, 2, elapsed=1.0))
+    bar.close(Progress(None, 9, 0, 0, 0, 2, elapsed=2.0), "done")
+    assert "9/?" in screen.getvalue()
+
+
+def test_a_log_gets_a_line_at_the_end_for_short_work(log: io.StringIO) -> None:
+    work = Work(steps(*range(11), failed=1), fname="fit")
+    DisplayPresenter().wait_interactive(work, 1.0, None)
+    (line,) = log.getvalue().splitlines()
+    assert line.startswith("fit: 10/10, 1 failed, ")
+    assert ", done after 12" in line
+
+
+def test_a_log_of_long_work_gets_few_lines(log: io.StringIO) -> None:
+    lines = ProgressLines(Work(steps(0), fname="fit"))
+    lines.show(Progress(10, 0, 2, 8, 0, 2, elapsed=0.0))
+    for second in range(3600):
+        lines.update(Progress(10, 1, 2, 7, 0, 2, elapsed=second))
+    assert 5 <= log.getvalue().count("\n") <= 20
+    assert log.getvalue().startswith("fit: 1/10, 2 running\n")
+
+
+# ------------------------------------------------------------------------------------------ widgets
+
+
+def published(work: Work, *, with_widgets: bool, ending: str = "done") -> list[dict[str, object]]:
+    publisher = CapturingDisplayPublisher()
+    view = LiveView(
+        work, Outlet(io.StringIO(), io.StringIO(), publisher), with_widgets=with_widgets
+    )
+    view.show(Progress(10, 2, 2, 6, 0, 2, elapsed=1.0))
+    view.update(Progress(10, 4, 2, 4, 1, 2, elapsed=2.0))
+    view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), ending)
+    view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), ending)
+    assert len({one["transient"]["display_id"] for one in publisher.outputs}) == 1
+    return [one["data"] for one in publisher.outputs]
+
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def test_the_widget_is_replaced_by_html_and_text_at_the_end() -> None:
+    first, last = published(Work(steps(10, failed=1)), with_widgets=True)
+    assert set(first) == {"text/plain", "text/html", VIEW}
+    assert set(last) == {"text/plain", "text/html"}
+    assert last["text/plain"] == "fit <b>$x$: 10/10 failed, 1 failed, 12 s"
+
+
+def test_the_widget_shows_the_numbers_and_escapes_the_name() -> None:
+    outlet = Outlet(io.StringIO(), io.StringIO(), CapturingDisplayPublisher())
+    view = LiveView(Work(steps(4)), outlet)
+    view.show(Progress(10, 0, 2, 8, 0, 2, elapsed=0.0))
+    view.update(Progress(10, 4, 2, 4, 1, 2, elapsed=2.0, rate=2.0, remaining=3.0))
+    bar, label = view._box.children
+    assert (bar.value, bar.bar_style) == (0.4, "danger")
+    assert label.value == ("fit &lt;b&gt;$x$: 4/10, 2 running, 1 failed, 2/s, 0:03 left")
+    view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), "done")
+
+
+def test_no_widget_model_stays_behind() -> None:
+    from ipywidgets.widgets.widget import _instances
+
+    before = set(_instances)
+    published(Work(steps(10)), with_widgets=True)
+    assert set(_instances) == before
+
+
+def test_without_widgets_text_and_html_are_updated() -> None:
+    bundles = published(Work(steps(4)), with_widgets=False, ending="interrupted")
+    assert [set(bundle) for bundle in bundles] == [{"text/plain", "text/html"}] * 3
+    assert "4/10 interrupted" in str(bundles[-1]["text/plain"])
+
+
+def test_widgets_that_are_asked_for_and_not_there_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    with pytest.raises(ImportError, match="pip install ipywidgets"):
+        LiveView(Work(steps(0)), Outlet(io.StringIO(), io.StringIO()))
+
+
+# ------------------------------------------------------------------------------------- the presenter
+
+
+def test_outputs_go_to_stdout_and_stderr(
+    presenter: DisplayPresenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = [Output("stdout", 0, "out\n"), Output("stderr", 0, "err\n")]
+    presenter.display_outputs([TaskOutputs(0, "id", 1, None, Status.DONE, outputs)], OutputQuery())
+    assert capsys.readouterr() == ("[stdout:1] out\n", "[stderr:1] err\n")
+
+
+def test_streams_keep_their_order_where_they_end_in_one_place() -> None:
+    written: list[str] = []
+
+    class Buffered(io.StringIO):
+        def flush(self) -> None:
+            written.append(self.getvalue())
+            self.seek(0)
+            self.truncate()
+
+    outlet = Outlet(Buffered(), Buffered())
+    for number, name in enumerate(itertools.islice(itertools.cycle(["out", "err"]), 4)):
+        outlet.stream("stdout" if name == "out" else "stderr", f"{name}{number} ")
+    outlet.flush()
+    assert "".join(written) == "out0 err1 out2 err3 "
+
+
+def test_a_result_has_html_and_a_timeline(presenter: DisplayPresenter) -> None:
+    work: ShownResult = Work(steps(10))
+    assert "10/10" in presenter.html(work)
+    assert repr(presenter.timeline(work)) == "<Timeline: nothing has run>"
+
+
+def test_neither_ipython_nor_widgets_are_imported_before_they_are_needed() -> None:
+    code = """
+import sys
+from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.presenter import OutputQuery, presenter
+from ipyasyncresult.core.task import Status, TaskOutputs
+outputs = [Output("stdout", 0, "hello")]
+presenter().display_outputs([TaskOutputs(0, "id", 1, None, Status.DONE, outputs)], OutputQuery())
+print(sorted({"IPython", "ipywidgets", "tqdm"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[stdout:1] hello\n[]\n"
