@@ -50,6 +50,7 @@ class TerminalBar:
             total=progress.total,
             file=sys.stderr,
             dynamic_ncols=True,
+            delay=1e-9,  # no picture before `start_t` is right
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
         )
         self._bar.start_t -= progress.elapsed

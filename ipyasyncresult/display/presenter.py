@@ -66,6 +66,8 @@ class DisplayPresenter:
         _wait(result, _PATIENCE, deadline)
         if result.ready():
             return True
+        if timeout is not None and timeout <= _PATIENCE:
+            return False
         if not settings.progress_is_wanted():
             _wait(result, None, deadline)
             return result.ready()

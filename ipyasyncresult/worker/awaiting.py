@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
 from types import CoroutineType
 from typing import Any
 
@@ -49,10 +48,23 @@ def run_coroutine(awaitable: Any) -> Any:
     task = asyncio.ensure_future(awaitable, loop=loop)
     try:
         return loop.run_until_complete(task)
-    except BaseException:
-        # An interrupt leaves the loop but not the task: it would go on with the next coroutine.
+    except KeyboardInterrupt:
+        _clean_up(loop, task)
+        raise
+
+
+def _clean_up(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> None:
+    """After an interrupt, which leaves the loop at once but leaves things in it.
+
+    A stop of the loop may be under way, which would end the next coroutine instead; and the task
+    would go on with it.
+    """
+    try:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
         if not task.done():
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                loop.run_until_complete(task)
-        raise
+            loop.run_until_complete(asyncio.wait({task}))
+    except BaseException:  # noqa: BLE001  it came in the midst of the loop's own work, or again
+        del _of_thread.holder
+        asyncio._set_running_loop(None)

@@ -73,6 +73,8 @@ class _ChunkRun:
                     if len(values) < total:  # `map` took it for its own end
                         raise RuntimeError("the function raised StopIteration")  # noqa: TRY301
                 except BaseException as error:  # noqa: BLE001  an item is a value or a failure
+                    if len(values) == total:  # an interrupt that came after the last item
+                        break
                     self.fail(len(values), error)
                     values.append(None)
                     if isinstance(error, KeyboardInterrupt):

@@ -4,6 +4,7 @@ import io
 import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from ipyasyncresult.core.outputs import Output
-from ipyasyncresult.core.presenter import OutputQuery, Presenter
+from ipyasyncresult.core.presenter import OutputQuery
 from ipyasyncresult.core.task import Counts, Status, TaskOutputs, TaskRecord
 from ipyasyncresult.display import settings
 from ipyasyncresult.display.bar import ProgressLines, TerminalBar
@@ -34,6 +35,7 @@ class Work:
     steps: list[Counts]
     fname: str = "fit <b>$x$"
     on_wait: Callable[[int], None] = lambda number: None
+    sleeps: bool = False
     waits: list[float | None] = field(default_factory=list)
     elapsed: float = 12.0
     records: Sequence[TaskRecord] = ()
@@ -43,6 +45,8 @@ class Work:
 
     def wait(self, timeout: float | None) -> None:
         self.waits.append(timeout)
+        if self.sleeps:
+            threading.Event().wait(timeout)
         self.on_wait(len(self.waits))
 
     def counts(self) -> Counts:
@@ -65,21 +69,14 @@ def steps(*finished: int, failed: int = 0) -> list[Counts]:
     return [Counts(10, done, failed if done else 0, min(2, 10 - done)) for done in finished]
 
 
-@pytest.fixture
-def presenter() -> DisplayPresenter:
-    return DisplayPresenter()
-
-
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """A terminal in the place of stderr."""
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """A terminal in the place of stderr.  No fixture: pytest sets stderr after those."""
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     return screen
 
 
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def log_file(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A file in the place of stderr."""
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
@@ -94,49 +91,68 @@ def interrupt(number: int) -> None:
 # ---------------------------------------------------------------------------------------- waiting
 
 
-def test_work_that_ends_soon_shows_nothing(presenter: Presenter, screen: Screen) -> None:
+def test_work_that_ends_soon_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = terminal(monkeypatch)
     work = Work(steps(0, 10))
     assert DisplayPresenter().wait_interactive(work, 1.0, None)
     assert work.waits == [0.3]
     assert screen.getvalue() == ""
 
 
-def test_updates_come_after_each_interval_and_the_end_at_once(screen: Screen) -> None:
+def test_updates_come_after_each_interval_and_the_end_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = terminal(monkeypatch)
     work = Work(steps(0, 2, 4, 6, 10))
     assert DisplayPresenter().wait_interactive(work, 1.5, None)
     assert work.waits == [0.3, 1.5, 1.5, 1.5]
     assert "10/10" in screen.getvalue()
 
 
-def test_updates_come_at_most_ten_times_a_second(screen: Screen) -> None:
+def test_updates_come_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal(monkeypatch)
     work = Work(steps(0, 2, 10))
     DisplayPresenter().wait_interactive(work, 0.001, None)
     assert work.waits == [0.3, 0.1]
 
 
-def test_a_timeout_is_told_to_the_caller_and_shown(screen: Screen) -> None:
-    work = Work(steps(0, 2))
-    assert not DisplayPresenter().wait_interactive(work, 1.0, 0.0)
-    assert work.waits == [0.0]
+def test_a_timeout_is_told_to_the_caller_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    work = Work(steps(0, 2), sleeps=True)
+    assert not DisplayPresenter().wait_interactive(work, 1.0, 0.35)
     assert "(timeout)" in screen.getvalue()
     assert screen.getvalue().endswith("\n")
 
 
-def test_a_wait_never_sleeps_longer_than_the_timeout(screen: Screen) -> None:
+def test_a_poll_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    work = Work(steps(0, 2))
+    assert not DisplayPresenter().wait_interactive(work, 1.0, 0.0)
+    assert work.waits == [0.0]
+    assert screen.getvalue() == ""
+
+
+def test_a_wait_never_sleeps_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal(monkeypatch)
     work = Work(steps(0, 2, 10))
     DisplayPresenter().wait_interactive(work, 60.0, 5.0)
     assert work.waits[0] == 0.3
-    assert 4.5 < (work.waits[1] or 0) <= 5.0
+    assert 0 < (work.waits[1] or 0) <= 5.0
 
 
-def test_an_interrupt_leaves_a_closed_bar_and_goes_on(screen: Screen) -> None:
+def test_an_interrupt_leaves_a_closed_bar_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         DisplayPresenter().wait_interactive(Work(steps(0, 2), on_wait=interrupt), 1.0, None)
     assert screen.getvalue().endswith("\n")
     assert "(interrupted)" in screen.getvalue().rpartition("\r")[2]
 
 
-def test_an_error_while_waiting_leaves_a_closed_bar(screen: Screen) -> None:
+def test_an_error_while_waiting_leaves_a_closed_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+
     def fail(number: int) -> None:
         if number == 2:
             raise OSError("the client is gone")
@@ -147,9 +163,8 @@ def test_an_error_while_waiting_leaves_a_closed_bar(screen: Screen) -> None:
 
 
 @pytest.mark.parametrize("said", ["0", "false", "no", "off", " OFF "])
-def test_the_environment_turns_progress_off(
-    said: str, screen: Screen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_turns_progress_off(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     monkeypatch.setenv("IPYASYNCRESULT_PROGRESS", said)
     work = Work(steps(0, 2, 10))
     assert DisplayPresenter().wait_interactive(work, 1.0, None)
@@ -157,18 +172,20 @@ def test_the_environment_turns_progress_off(
     assert screen.getvalue() == ""
 
 
-def test_the_setting_turns_progress_off_and_timeouts_stay(
-    screen: Screen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_setting_turns_progress_off_and_timeouts_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     monkeypatch.setattr(settings, "progress", False)
-    assert not DisplayPresenter().wait_interactive(Work(steps(0, 2)), 1.0, 0.0)
+    assert not DisplayPresenter().wait_interactive(Work(steps(0, 2), sleeps=True), 1.0, 0.35)
     assert screen.getvalue() == ""
 
 
 # -------------------------------------------------------------------------------------------- bars
 
 
-def test_the_bar_tells_counts_failures_rate_and_what_is_left(screen: Screen) -> None:
+def test_the_bar_tells_counts_failures_rate_and_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = terminal(monkeypatch)
     bar = TerminalBar(Work(steps(4)))
     bar.show(Progress(10, 4, 2, 4, 1, 2, elapsed=65.0, rate=3.14, remaining=9.0))
     bar.close(Progress(10, 10, 0, 0, 1, 2, elapsed=66.0, rate=3.14, remaining=0.0), "done")
@@ -178,14 +195,16 @@ def test_the_bar_tells_counts_failures_rate_and_what_is_left(screen: Screen) -> 
     assert last.endswith("\n")
 
 
-def test_a_bar_without_a_total_counts_up(screen: Screen) -> None:
+def test_a_bar_without_a_total_counts_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     bar = TerminalBar(Work(steps(0)))
     bar.show(Progress(None, 7, 2, 1, 0, 2, elapsed=1.0))
     bar.close(Progress(None, 9, 0, 0, 0, 2, elapsed=2.0), "done")
     assert "9/?" in screen.getvalue()
 
 
-def test_a_log_gets_a_line_at_the_end_for_short_work(log: io.StringIO) -> None:
+def test_a_log_gets_a_line_at_the_end_for_short_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_file(monkeypatch)
     work = Work(steps(*range(11), failed=1), fname="fit")
     DisplayPresenter().wait_interactive(work, 1.0, None)
     (line,) = log.getvalue().splitlines()
@@ -193,7 +212,8 @@ def test_a_log_gets_a_line_at_the_end_for_short_work(log: io.StringIO) -> None:
     assert ", done after 12" in line
 
 
-def test_a_log_of_long_work_gets_few_lines(log: io.StringIO) -> None:
+def test_a_log_of_long_work_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_file(monkeypatch)
     lines = ProgressLines(Work(steps(0), fname="fit"))
     lines.show(Progress(10, 0, 2, 8, 0, 2, elapsed=0.0))
     for second in range(3600):
@@ -261,14 +281,16 @@ def test_widgets_that_are_asked_for_and_not_there_are_named(
         LiveView(Work(steps(0)), Outlet(io.StringIO(), io.StringIO()))
 
 
-# ------------------------------------------------------------------------------------- the presenter
+# ------------------------------------------------------------------------------------ the presenter
 
 
 def test_outputs_go_to_stdout_and_stderr(
-    presenter: DisplayPresenter, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     outputs = [Output("stdout", 0, "out\n"), Output("stderr", 0, "err\n")]
-    presenter.display_outputs([TaskOutputs(0, "id", 1, None, Status.DONE, outputs)], OutputQuery())
+    DisplayPresenter().display_outputs(
+        [TaskOutputs(0, "id", 1, None, Status.DONE, outputs)], OutputQuery()
+    )
     assert capsys.readouterr() == ("[stdout:1] out\n", "[stderr:1] err\n")
 
 
@@ -288,10 +310,10 @@ def test_streams_keep_their_order_where_they_end_in_one_place() -> None:
     assert "".join(written) == "out0 err1 out2 err3 "
 
 
-def test_a_result_has_html_and_a_timeline(presenter: DisplayPresenter) -> None:
+def test_a_result_has_html_and_a_timeline() -> None:
     work: ShownResult = Work(steps(10))
-    assert "10/10" in presenter.html(work)
-    assert repr(presenter.timeline(work)) == "<Timeline: nothing has run>"
+    assert "10/10" in DisplayPresenter().html(work)
+    assert repr(DisplayPresenter().timeline(work)) == "<Timeline: nothing has run>"
 
 
 def test_neither_ipython_nor_widgets_are_imported_before_they_are_needed() -> None:

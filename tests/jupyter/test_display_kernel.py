@@ -1,0 +1,249 @@
+"""What a frontend receives from a real kernel: which cell each message belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import start_new_kernel
+
+pytestmark = pytest.mark.timeout(120)
+
+TASKS = """
+import sys, threading
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.ledger import Ledger
+from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.task import Status
+
+class Engines:
+    "Tasks whose outputs the test makes up, fed from a thread as a client would."
+    def __init__(self, count=2):
+        self.ledger = Ledger(None)
+        records = [self.ledger.submit(f"id-{n}", target=n) for n in range(count)]
+        self.result = AsyncResult.over(self, records, "work")
+    def engine_count(self):
+        return 2
+    def feed(self, task, *outputs, end=False):
+        def feed():
+            with self.ledger.batch() as batch:
+                batch.output(f"id-{task}", outputs)
+                if end:
+                    batch.finish(f"id-{task}", Status.DONE)
+        thread = threading.Thread(target=feed)
+        thread.start()
+        thread.join()
+
+def out(text): return Output("stdout", 0, text)
+def err(text): return Output("stderr", 0, text)
+def shown(data, kind="display_data", id=None):
+    data = {"text/plain": data} if isinstance(data, str) else data
+    return Output(kind, 0, data=data, display_id=id, metadata={"from": "engine"})
+"""
+
+
+class Kernel:
+    """A kernel and the messages that its cells lead to."""
+
+    def __init__(self, client: BlockingKernelClient) -> None:
+        self._client = client
+
+    def run(self, code: str) -> tuple[str, list[dict[str, Any]]]:
+        """The cell's id and all that was published until it was done, of whatever cell."""
+        cell: str = self._client.execute(code)
+        seen = []
+        while True:
+            message = self._client.get_iopub_msg(timeout=60)
+            of_this_cell = message["parent_header"].get("msg_id") == cell
+            kind, content = message["msg_type"], message["content"]
+            assert kind != "error", "\n".join(content["traceback"])
+            if of_this_cell and kind == "status" and content["execution_state"] == "idle":
+                return cell, seen
+            if kind not in ("status", "execute_input"):
+                seen.append(message)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        kernel = Kernel(client)
+        kernel.run(TASKS)
+        yield kernel
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def text_of(messages: list[dict[str, Any]], cell: str, stream: str = "stdout") -> str:
+    return "".join(
+        message["content"]["text"]
+        for message in messages
+        if message["msg_type"] == "stream"
+        and message["content"]["name"] == stream
+        and message["parent_header"]["msg_id"] == cell
+    )
+
+
+def displays_of(
+    messages: list[dict[str, Any]], cell: str, kind: str = "display_data"
+) -> list[dict[str, Any]]:
+    return [
+        message["content"]
+        for message in messages
+        if message["msg_type"] == kind and message["parent_header"]["msg_id"] == cell
+    ]
+
+
+def test_live_output_goes_to_the_cell_that_asked_while_other_cells_run(kernel: Kernel) -> None:
+    asking, first = kernel.run("""
+engines = Engines()
+engines.feed(0, out("early\\n"))
+streaming = engines.result.stream_output()
+streaming.__enter__()
+""")
+    assert text_of(first, asking) == "[stdout:0] early\n"
+
+    later, seen = kernel.run("""
+print("mine, before")
+engines.feed(0, out("live\\n"), err("problem\\n"), shown("picture", id="x"))
+engines.feed(1, shown({"text/plain": "<Figure>", "image/png": "iVBO"}, id="x"))
+print("mine, after")
+display({"text/plain": "my display"}, raw=True)
+""")
+    assert text_of(seen, later) == "mine, before\nmine, after\n"
+    assert text_of(seen, asking) == "[stdout:0] live\n[output:1]\n"
+    assert text_of(seen, asking, "stderr") == "[stderr:0] problem\n"
+    assert [d["data"]["text/plain"] for d in displays_of(seen, later)] == ["my display"]
+    text, figure = displays_of(seen, asking)
+    assert text["data"] == {"text/plain": "[output:0] picture"}
+    assert figure["data"] == {"text/plain": "<Figure>", "image/png": "iVBO"}
+    assert figure["metadata"] == {"from": "engine"}
+
+    later, seen = kernel.run("""
+engines.feed(0, shown("updated", "update_display_data", "x"), err("\\r 10%"))
+engines.feed(0, err("\\r100%\\n"), end=True)
+print("mine")
+""")
+    ids = [d["transient"]["display_id"] for d in displays_of(seen, asking, "update_display_data")]
+    updates = [d["data"]["text/plain"] for d in displays_of(seen, asking, "update_display_data")]
+    assert updates == ["[output:0] updated", "[stderr:0] 100%"]
+    assert ids[0] == text["transient"]["display_id"] != figure["transient"]["display_id"]
+    assert text_of(seen, later) == "mine\n"
+
+    ending, seen = kernel.run("""
+engines.feed(1, out("no end"))
+streaming.__exit__(None, None, None)
+engines.feed(1, out("nobody sees this\\n"))
+print("mine")
+""")
+    assert text_of(seen, asking) == "[stdout:1] no end\n"
+    assert text_of(seen, ending) == "mine\n"
+
+
+def test_a_thread_of_the_cell_streams_to_its_cell_after_the_cell_is_done(kernel: Kernel) -> None:
+    asking, _ = kernel.run("""
+engines, go_on = Engines(), threading.Event()
+def work():
+    with engines.result.stream_output():
+        started.set()
+        go_on.wait()
+started = threading.Event()
+thread = threading.Thread(target=work)
+thread.start()
+started.wait();
+""")
+    later, seen = kernel.run("""
+engines.feed(0, out("from the engine\\n"))
+go_on.set()
+thread.join()
+print("mine")
+""")
+    assert text_of(seen, asking) == "[stdout:0] from the engine\n"
+    assert text_of(seen, later) == "mine\n"
+
+
+def test_many_short_prints_are_few_messages(kernel: Kernel) -> None:
+    """A notebook server drops what comes faster than 1,000 messages a second."""
+    cell, seen = kernel.run("""
+engines = Engines(500)
+with engines.result.stream_output():
+    for task in range(500):
+        with engines.ledger.batch() as batch:
+            batch.output(f"id-{task}", [out(f"line {task}\\n")])
+""")
+    assert text_of(seen, cell).count("\n") == 500
+    assert len(seen) < 100
+
+
+def test_captured_live_output_stays_captured(kernel: Kernel) -> None:
+    cell, seen = kernel.run("""
+from IPython.utils.capture import capture_output
+engines = Engines()
+with capture_output() as captured, engines.result.stream_output():
+    engines.feed(0, out("hello\\n"), shown("picture"))
+print(repr(captured.stdout), [o.data["text/plain"] for o in captured.outputs])
+""")
+    assert text_of(seen, cell) == r"'[stdout:0] hello\n' ['[output:0] picture']" + "\n"
+    assert displays_of(seen, cell) == []
+
+
+def test_outputs_are_republished_as_streams_and_displays(kernel: Kernel) -> None:
+    cell, seen = kernel.run("""
+engines = Engines(2)
+colour = "\\x1b[31mred\\x1b[0m\\n"
+engines.feed(0, out("a\\n"), err(colour), shown({"text/plain": "t", "text/html": "<b>t</b>"}))
+engines.feed(1, out("b\\n"), Output("execute_result", 0, data={"text/plain": "42"},
+                                    execution_count=7), end=True)
+engines.result.display_outputs(timeout=0)
+""")
+    order = [
+        message["content"].get("text") or message["content"]["data"]["text/plain"]
+        for message in seen
+    ]
+    assert order == [
+        "[stdout:0] a\n[stdout:1] b\n",
+        "[stderr:0] \x1b[31mred\x1b[0m\n",
+        "[output:0]\n",
+        "t",
+        "Out[1:7]: 42",
+    ]
+    assert seen[1]["content"]["name"] == "stderr"
+    assert displays_of(seen, cell)[0]["data"]["text/html"] == "<b>t</b>"
+
+
+def test_a_wait_shows_a_widget_and_leaves_html_and_text(kernel: Kernel) -> None:
+    cell, seen = kernel.run("""
+engines = Engines(2)
+class Presenting:  # long enough to be shown, without sleeping
+    def __init__(self, result): self.result, self.waits = result, 0
+    def __getattr__(self, name): return getattr(self.result, name)
+    def wait(self, timeout):
+        self.waits += 1
+        if self.waits > 1:
+            engines.feed(self.waits - 2, end=True)
+from ipyasyncresult.core.presenter import presenter
+assert presenter().wait_interactive(Presenting(engines.result), 1.0, None)
+""")
+    (first,) = displays_of(seen, cell)
+    assert "application/vnd.jupyter.widget-view+json" in first["data"]
+    assert first["data"]["text/plain"].startswith("work: 0/2 pending")
+    last = displays_of(seen, cell, "update_display_data")[-1]
+    assert set(last["data"]) == {"text/plain", "text/html"}
+    assert last["data"]["text/plain"].startswith("work: 2/2 done")
+    assert last["transient"]["display_id"] == first["transient"]["display_id"]
+    comms = [m for m in seen if m["msg_type"] in ("comm_open", "comm_close")]
+    opened = {m["content"]["comm_id"] for m in comms if m["msg_type"] == "comm_open"}
+    closed = {m["content"]["comm_id"] for m in comms if m["msg_type"] == "comm_close"}
+    assert opened == closed
+
+
+def test_a_result_shows_itself(kernel: Kernel) -> None:
+    cell, seen = kernel.run("engines = Engines(3); engines.result")
+    (shown,) = displays_of(seen, cell, "execute_result")
+    assert "0/3" in shown["data"]["text/html"]
+    cell, seen = kernel.run("engines.result.timeline()")
+    (shown,) = displays_of(seen, cell, "execute_result")
+    assert shown["data"]["image/svg+xml"].startswith("<svg")
