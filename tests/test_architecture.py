@@ -29,7 +29,29 @@ MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 250, 50
 OVER_BUDGET: dict[str, str] = {}
 """What may be larger, by file and name (``core/ledger.py::Ledger``), each with its reason."""
 
-PUBLIC_NAMES: tuple[str, ...] = ()
+PUBLIC_NAMES: tuple[str, ...] = [
+    "AsyncHubResult",
+    "AsyncMapResult",
+    "AsyncResult",
+    "Client",
+    "Cluster",
+    "CompositeError",
+    "DirectView",
+    "EngineError",
+    "EngineExecutor",
+    "LoadBalancedView",
+    "Reference",
+    "RemoteError",
+    "ResultNotReady",
+    "TaskAborted",
+    "TimeoutError",
+    "__version__",
+    "check_ready",
+    "connect",
+    "load_ipython_extension",
+    "require",
+    "unload_ipython_extension",
+]
 """What ``ipyasyncresult`` exports; a new name is public API and belongs into docs and changelog."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 import weakref
@@ -14,6 +15,7 @@ from ipyasyncresult.client.reattach import reattach
 from ipyasyncresult.client.targets import Targets, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.ledger import Ledger
+from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import StartError, TimeoutError
@@ -55,15 +57,13 @@ class Client(HubQuestions):
     def __init__(self, cluster_id: str) -> None:
         self.cluster_id = cluster_id
         self.events: list[m.EngineNews] = []  # engines that came, died, stopped; newest last
-        self._connection = Connection(cluster_folder(cluster_id), self._note_event)
+        # The connection must not know the client: a forgotten client would never be collected.
+        note = functools.partial(_note_event, self.events)
+        self._connection = Connection(cluster_folder(cluster_id), note)
         self.ledger: Ledger = self._connection.ledger
         self._at_close: list[Callable[[], None]] = []
         # A forgotten client ends its thread and sockets; it must not be kept alive by this.
         self._finalizer = weakref.finalize(self, self._connection.close)
-
-    def _note_event(self, news: m.EngineNews) -> None:
-        self.events.append(news)
-        del self.events[:-1000]
 
     # -- engines ---------------------------------------------------------------------------------
 
@@ -199,9 +199,9 @@ class Client(HubQuestions):
         """Send tasks; for views and executors."""
         return self._connection.submit(functions, tasks, frames, group)
 
-    def submit_one(self, function: bytes, task: m.Task) -> TaskRecord:
-        """Send one task without frames; for views."""
-        return self._connection.submit_one(function, task)
+    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
+        """Send one task without frames, counted by a fresh `tally`; for views."""
+        return self._connection.submit_one(function, task, tally)
 
     def wait(
         self,
@@ -328,6 +328,11 @@ class Client(HubQuestions):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self)} engines"
         return f"<Client({self.cluster_id}): {state}>"
+
+
+def _note_event(events: list[m.EngineNews], news: m.EngineNews) -> None:
+    events.append(news)
+    del events[:-1000]
 
 
 def _ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:

@@ -113,6 +113,9 @@ class Cluster:
                 env=_environment(),
                 start_new_session=True,  # Ctrl-C in a terminal is for the client
             )
+        except OSError as error:
+            remove_folder(self._folder)
+            raise StartError(f"the hub did not start: {error}") from error
         finally:
             os.close(log)
         self._finalizer = weakref.finalize(self, _stop, self._hub, self._folder, self.persist)

@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import secrets
+import select
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.outputs import Output, decode_outputs
+from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
 from ipyasyncresult.wire import messages as m
@@ -100,7 +102,8 @@ class Connection:
         tx.connect(url)
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
-        self._receiver.before_waiting = self._outbox.flush
+        self._receiver.flush = self._outbox.flush
+        self._receiver.flush_old = self._outbox.flush_old
         self.ledger = Ledger(
             WireCodec(),
             waits=self._receiver,
@@ -113,10 +116,8 @@ class Connection:
         send(self._rx, m.encode(hello))
         deadline = time.monotonic() + _HELLO_TIMEOUT
         while not self._rx.poll(50):
-            try:
-                os.kill(self.hub_pid, 0)
-            except ProcessLookupError:
-                raise HubError(f"the hub (pid {self.hub_pid}) is dead") from None
+            if not _is_alive(self.hub_pid):
+                raise HubError(f"the hub (pid {self.hub_pid}) is dead")
             if time.monotonic() > deadline:
                 raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
         answer = m.decode_from_hub(receive(self._rx)[0])
@@ -170,8 +171,10 @@ class Connection:
             self._fail_outstanding()
         return records, tracker
 
-    def submit_one(self, function: bytes, task: m.Task) -> TaskRecord:
+    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
         """Send one task without frames, together with others if many come.  Any thread.
+
+        `tally`, a fresh one, counts it.
 
         Raises
         ------
@@ -180,7 +183,7 @@ class Connection:
         """
         if self.closed or self._forked:
             self.check_open()
-        record = self.ledger.submit(task.msg_id)
+        record = self.ledger.submit_counted(task.msg_id, tally)
         record.label = task.label
         try:
             self._outbox.add(function, task)
@@ -297,11 +300,9 @@ class Connection:
         self._receiver.notify()
 
     def _fail_outstanding(self) -> None:
-        reason = self.closed
+        error = HubError(self.closed)  # one for all: a result of many tasks raises just that
         with self.ledger.batch() as batch:
-            batch.finish_all(
-                Status.LOST, lambda record: HubError(f"{reason}; task {record.msg_id}")
-            )
+            batch.finish_all(Status.LOST, lambda _: error)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -320,6 +321,22 @@ class Connection:
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs.  A child that ended does not, also before somebody waits for it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except (AttributeError, OSError):  # not Linux, or too old
+        return True
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    try:
+        return not poller.poll(0)
+    finally:
+        os.close(pidfd)
 
 
 def _readable(data: bytes) -> list[Output]:

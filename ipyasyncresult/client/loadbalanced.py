@@ -15,6 +15,7 @@ from ipyasyncresult.client.view import (
 )
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -50,8 +51,9 @@ class LoadBalancedView(View):
             client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
         )
         if not buffers:
-            record = client.submit_one(function, task)
-            return AsyncResult.over(client, [record], function_name(f), single=True)
+            tally = Tally()
+            record = client.submit_one(function, task, tally)
+            return AsyncResult.over(client, [record], function_name(f), single=True, tally=tally)
         records, tracker = client.submit([function], [task], buffers)
         return AsyncResult.over(client, records, function_name(f), tracker=tracker, single=True)
 

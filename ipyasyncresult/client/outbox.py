@@ -2,7 +2,7 @@
 
 The first task leaves at once.  One that comes within ``_QUIET`` seconds after the last message
 waits for company: until there are ``_MANY``, until somebody waits for a result or says something
-else to the hub, or until the I/O thread comes by, which is woken for it.
+else to the hub, or for ``_PATIENCE`` seconds, after which the I/O thread sends it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ __all__ = ["Outbox"]
 
 _QUIET = 100e-6
 """Seconds; a round trip takes longer, so whoever waits for each result is never held up."""
-_MANY = 64
+_PATIENCE = 1e-3
+"""Seconds that a task may wait for company."""
+_MANY = 100
 
 
 class Outbox:
@@ -31,7 +33,7 @@ class Outbox:
     socket : zmq.Socket
         Used under this object's lock only.
     wake : callable
-        Makes the I/O thread call :meth:`flush` soon.
+        Makes the I/O thread call :meth:`flush_old` soon.
     """
 
     def __init__(self, socket: Any, wake: Callable[[], None]) -> None:
@@ -42,6 +44,7 @@ class Outbox:
         self._functions: dict[bytes, int] = {}
         self.tasks: list[m.Task] = []
         self._last = 0.0  # monotonic seconds: when a message left
+        self._watched = False  # the I/O thread knows that something waits
 
     def add(self, function: bytes, task: m.Task) -> None:
         """Send a task without frames, now or with others."""
@@ -57,7 +60,8 @@ class Outbox:
             if count == 1:
                 if time.monotonic() - self._last > _QUIET:
                     self._flush()
-                else:
+                elif not self._watched:
+                    self._watched = True
                     self._wake()
             elif count >= _MANY:
                 self._flush()
@@ -67,6 +71,21 @@ class Outbox:
         if self.tasks:
             with self._lock:
                 self._flush()
+
+    def flush_old(self) -> float | None:
+        """Send what waited long enough; seconds until the next look, None when nothing waits.
+
+        The I/O thread.
+        """
+        if not self._watched:
+            return None
+        with self._lock:
+            left = self._last + _PATIENCE - time.monotonic()
+            if left > 0:
+                return left
+            self._watched = False
+            self._flush()
+            return None
 
     def _flush(self) -> None:
         if not self.tasks:

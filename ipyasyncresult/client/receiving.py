@@ -84,7 +84,9 @@ class Receiver:
         self._last_use = 0.0  # monotonic seconds: when a caller gave the token back
         self._callbacks: Callable[[], None] | None = None  # set while some are due
         self._closed = False
-        self.before_waiting: Callable[[], None] = lambda: None
+        # What waits to be sent leaves before anybody waits for an answer.
+        self.flush: Callable[[], None] = lambda: None
+        self.flush_old: Callable[[], float | None] = lambda: None
         self.hub_gone = False  # written by the holder of the token
         self._thread = threading.Thread(target=self._serve, name="ipyasyncresult-io", daemon=True)
 
@@ -101,6 +103,7 @@ class Receiver:
         if timeout is not None and timeout <= 0:
             return self._poll(predicate)
         deadline = None if timeout is None else time.monotonic() + timeout
+        self.flush()
         waiter = _Waiter(predicate)
         with HeldInterrupts() as interrupts:
             try:
@@ -137,6 +140,7 @@ class Receiver:
             if left is not None and left <= 0:
                 break
             if self._holder is waiter:
+                self.flush()
                 self._receive(left, interrupts)
             else:
                 interrupts.open = True
@@ -161,7 +165,6 @@ class Receiver:
 
     def _receive(self, timeout: float | None, interrupts: HeldInterrupts | None = None) -> None:
         """Wait for a message and take in all there are.  Holder of the token only."""
-        self.before_waiting()
         if self._pidfd is None:
             timeout = _LIVENESS if timeout is None else min(timeout, _LIVENESS)
         if interrupts is not None:
@@ -248,7 +251,7 @@ class Receiver:
 
     def _receive_for_all(self) -> None:
         while not (self._waiters or self._closed or self._callbacks or self.hub_gone):
-            self._receive(None)
+            self._receive(self.flush_old())
 
     def close(self, patience: float = 2.0) -> bool:
         """Stop the I/O thread and wake all waiters; True when nobody receives any more."""

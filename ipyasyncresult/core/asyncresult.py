@@ -113,10 +113,11 @@ class AsyncResult(Waitable, Insight, Controllable):
         tracker: Any = None,
         *,
         single: bool = False,
+        tally: Tally | None = None,
     ) -> Self:
-        """A result over records at hand, finished or not."""
+        """A result over records at hand, finished or not; `tally`, if given, counts them already."""
         self = cls.__new__(cls)
-        self._set_up(client, records, fname, targets, tracker, single=single)
+        self._set_up(client, records, fname, targets, tracker, single=single, tally=tally)
         return self
 
     def _set_up(
@@ -128,6 +129,7 @@ class AsyncResult(Waitable, Insight, Controllable):
         tracker: Any,
         *,
         single: bool,
+        tally: Tally | None = None,
     ) -> None:
         self._client = client
         self._ledger = client.ledger
@@ -136,8 +138,10 @@ class AsyncResult(Waitable, Insight, Controllable):
         self._targets = targets
         self._tracker = tracker
         self._single = single
-        self._tally = Tally()
-        self._ledger.count(self._tally, records)
+        if tally is None:
+            tally = Tally()
+            self._ledger.count(tally, records)
+        self._tally = tally
 
     # -- values ----------------------------------------------------------------------------------
 

@@ -90,6 +90,17 @@ class Ledger:
         self._pending[msg_id] = record  # one dict store is atomic
         return record
 
+    def submit_counted(self, msg_id: str, tally: Tally) -> TaskRecord:
+        """A new pending record of one item, counted by a `tally` that nobody else has yet.
+
+        Any thread; without the lock, as nothing can happen to the task before it was sent.
+        """
+        record = TaskRecord(msg_id, self.clock())
+        record.tallies = tally
+        tally.total = tally.left = 1
+        self._pending[msg_id] = record  # one dict store is atomic
+        return record
+
     def submit_many(self, records: Iterable[TaskRecord]) -> None:
         """Enter records made by the caller.  Any thread."""
         self._pending.update({record.msg_id: record for record in records})

@@ -38,10 +38,12 @@ def stream_output(result: ShownResult) -> Iterator[None]:
     At the end everything that arrived until then has been shown, also after an error or an
     interrupt.
     """
-    live = LiveOutputs(outlet_of_this_cell())
+    outlet = outlet_of_this_cell()
+    live = LiveOutputs(outlet)
     stop = result.follow(live.show_new)
     try:
         live.show_new(result.records)
+        outlet.flush()  # a kernel's cell may be over before the next turn of its stream
         yield
     finally:
         stop()

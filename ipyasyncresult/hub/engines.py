@@ -89,7 +89,7 @@ class EngineKeeper:
         for notice in self.nanny.read():
             event = notice["event"]
             if event == "gone":
-                self._nursery_gone(now)
+                self._nursery_gone(notice["stderr"], now)
                 return
             engine = self._by_uuid.get(notice["uuid"])
             if engine is None:
@@ -154,9 +154,11 @@ class EngineKeeper:
         if not self._state.engines:
             self._state.fail_queued(None, about)
 
-    def _nursery_gone(self, now: float) -> None:
+    def _nursery_gone(self, printed: str, now: float) -> None:
         """The nursery died, and its engines with it: start everything again."""
-        details = {"signal": "SIGKILL", "stderr": "the process that watches engines died"}
+        text = f"the process that watches engines died\n{printed}".rstrip()
+        _log.error("%s", text)
+        details = {"signal": "SIGKILL", "stderr": text}
         for engine in list(self._by_uuid.values()):
             self._verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
         if not self._closing:

@@ -14,11 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 __all__ = ["Nanny"]
 
 _READ_BYTES = 1 << 16
+_LAST_WORDS = 2000  # characters
 
 
 class Nanny:
@@ -33,9 +35,11 @@ class Nanny:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._mine, theirs = socket.socketpair()
         self._mine.setblocking(False)
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ipyasyncresult.engine", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
+            stderr=self._printed,
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
@@ -73,16 +77,23 @@ class Nanny:
                 data = b""
             if not data:
                 self.alive = False
-                notices.append({"event": "gone", "code": self._process.wait()})
+                notices.append({"event": "gone", "stderr": self._last_words()})
                 break
             *lines, self._unread = (self._unread + data).split(b"\n")
             notices += [json.loads(line) for line in lines]
         return notices
 
+    def _last_words(self) -> str:
+        """What the nursery printed before it died."""
+        self._process.wait()
+        self._printed.seek(0)
+        return self._printed.read().decode(errors="replace")[-_LAST_WORDS:]
+
     def close(self, patience: float = 3.0) -> None:
         """End all engines and the nursery, within `patience` seconds; idempotent."""
         self.alive = False
         self._mine.close()
+        self._printed.close()
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:

@@ -7,7 +7,6 @@ look-ahead of an engine (``assigned``), or ``final``.  Decisions are collected i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
     OK,
     Answer,
@@ -31,32 +31,23 @@ from ipyasyncresult.wire.messages import (
 
 __all__ = ["HubState"]
 
-LOOK_AHEAD = 0.010
-"""Seconds of work that an engine may hold beyond what it runs; longer tasks come one by one."""
-SHORTEST = 20e-6
-"""Seconds that the shortest task is taken for: what an engine needs around it."""
-LONG = 1.0
-"""Seconds that a task is taken for when an engine says that it is still at it."""
-MANY_FUNCTIONS = 4096
-
 
 class HubState:
     """Tasks, engines and what to do next.  One thread."""
 
     def __init__(self, archive: Archive) -> None:
         self.engines: dict[int, EngineState] = {}
-        self.shared: deque[HubTask] = deque()
-        self.direct: dict[int, deque[HubTask]] = {}
+        self.scheduler = Scheduler()
+        self.shared = self.scheduler.shared
+        self.direct = self.scheduler.direct
         self.archive = archive
         self.tasks = archive.tasks  # all known tasks by id, in the order of their submission
         self.unfinished = 0
-        self.estimates: dict[bytes, float] = {}  # seconds, by function or cell
         # Decisions for the server to carry out:
-        self.runs: list[tuple[EngineState, list[HubTask]]] = []
+        self.runs = self.scheduler.runs
         self.recalls: list[tuple[EngineState, list[str] | None]] = []
         self.news: dict[str, list[tuple[Any, Sequence[Any]]]] = {}
         self.answers: list[tuple[str, Answer]] = []
-        self._hungry: dict[int, EngineState] = {}  # ready engines with room, longest wait first
 
     # -- tasks come ------------------------------------------------------------------------------
 
@@ -87,66 +78,11 @@ class HubState:
                 entry.msg_ids.append(task.msg_id)
                 entry.known += 1
             self.unfinished += 1
-            self._enqueue(held)
-
-    def _enqueue(self, held: HubTask) -> None:
-        target = held.task.target
-        if target < 0:
-            self.shared.append(held)
-        else:
-            queue = self.direct.get(target)
-            if queue is None:
-                queue = self.direct[target] = deque()
-            queue.append(held)
-
-    # -- and are given to engines ----------------------------------------------------------------
+            self.scheduler.enqueue(held)
 
     def assign(self) -> None:
         """Give work to every engine that has room; fills ``runs``."""
-        if not self._hungry or not (self.shared or self.direct):
-            return
-        left_over: dict[int, EngineState] = {}
-        count = max(1, len(self._hungry))
-        for engine_id, engine in self._hungry.items():
-            batch: list[HubTask] = []
-            direct = self.direct.get(engine_id)
-            if direct:
-                self._take(engine, direct, len(direct), batch)
-                if not direct:
-                    del self.direct[engine_id]
-            if self.shared:
-                # Not more than its share: the next idle engine wants some, too.
-                share = -(-len(self.shared) // count)
-                self._take(engine, self.shared, share, batch)
-            if batch:
-                self.runs.append((engine, batch))
-            if engine.load < LOOK_AHEAD / 2:
-                left_over[engine_id] = engine
-            count -= count > 1
-        self._hungry = left_over
-
-    def _take(
-        self, engine: EngineState, queue: deque[HubTask], share: int, batch: list[HubTask]
-    ) -> None:
-        load = engine.load
-        estimates = self.estimates
-        assigned = engine.assigned
-        while queue and share > 0:
-            held = queue[0]
-            if held.final is not None:  # aborted while it waited
-                queue.popleft()
-                continue
-            estimate = estimates.get(held.function, LOOK_AHEAD)
-            if assigned and load + estimate > LOOK_AHEAD:
-                break
-            queue.popleft()
-            share -= 1
-            held.estimate = estimate
-            held.engine = engine
-            load += estimate
-            assigned[held.task.msg_id] = held
-            batch.append(held)
-        engine.load = load
+        self.scheduler.assign()
 
     # -- what engines say ------------------------------------------------------------------------
 
@@ -156,11 +92,7 @@ class HubState:
         if held is None or held.started:
             return
         held.started = item.started
-        engine.load += LONG - held.estimate
-        held.estimate = LONG
-        self._hungry.pop(engine.engine_id, None)
-        known = self.estimates.get(held.function, 0.0)
-        self._learn(held.function, max(known, LOOK_AHEAD))
+        self.scheduler.turned_out_long(engine, held)
         item.engine_id = engine.engine_id
         self._tell(held, item)
         if len(engine.assigned) > 1 and not engine.recalling:
@@ -181,14 +113,8 @@ class HubState:
         engine.finished += 1
         if held is None:
             return
-        duration = item.duration
-        function = held.function
-        known = self.estimates.get(function)
-        if known is None:
-            self._learn(function, max(duration, SHORTEST))
-        else:
-            self.estimates[function] = max(known + 0.2 * (duration - known), SHORTEST)
-        self._release(engine, held)
+        self.scheduler.took(held.function, item.duration)
+        self.scheduler.release(engine, held)
         item.engine_id = engine.engine_id
         self._end(held, item, frames)
 
@@ -199,33 +125,15 @@ class HubState:
             held = engine.assigned.pop(msg_id, None)
             if held is None:
                 continue
-            self._release(engine, held)
+            self.scheduler.release(engine, held)
             if held.aborts:
                 self._abort_now(held)
             else:
-                self._requeue(held)
+                self.scheduler.requeue(held)
         for msg_id in item.kept:
             held = engine.assigned.get(msg_id)
             if held is not None and held.aborts:
                 self._answer_abort(held, "running")
-
-    def _release(self, engine: EngineState, held: HubTask) -> None:
-        held.engine = None
-        engine.load = engine.load - held.estimate if engine.assigned else 0.0
-        if engine.load < LOOK_AHEAD / 2 and engine.ready:
-            self._hungry[engine.engine_id] = engine
-
-    def _requeue(self, held: HubTask) -> None:
-        held.started = 0.0
-        if held.task.target < 0:
-            self.shared.appendleft(held)
-        else:
-            self.direct.setdefault(held.task.target, deque()).appendleft(held)
-
-    def _learn(self, function: bytes, seconds: float) -> None:
-        if len(self.estimates) >= MANY_FUNCTIONS:
-            self.estimates.clear()
-        self.estimates[function] = seconds
 
     # -- ends ------------------------------------------------------------------------------------
 
@@ -254,7 +162,7 @@ class HubState:
         """An engine registered."""
         engine.ready = True
         self.engines[engine.engine_id] = engine
-        self._hungry[engine.engine_id] = engine
+        self.scheduler.engine_ready(engine)
 
     def engine_lost(self, engine: EngineState, begun: int, details: dict[str, Any]) -> None:
         """An engine died.  What it had begun is lost (or retried); what it had not goes on.
@@ -268,7 +176,7 @@ class HubState:
             How it died, for the error.
         """
         engine.ready = False
-        self._hungry.pop(engine.engine_id, None)
+        self.scheduler.engine_gone(engine)
         if self.engines.get(engine.engine_id) is engine:
             del self.engines[engine.engine_id]
         held_tasks = list(engine.assigned.values())
@@ -279,12 +187,12 @@ class HubState:
             if held.aborts:
                 self._abort_now(held)
             else:
-                self._requeue(held)
+                self.scheduler.requeue(held)
         for held in held_tasks[:ran]:
             held.engine = None
             if held.retries_left > 0 and not held.aborts:
                 held.retries_left -= 1
-                self._requeue(held)
+                self.scheduler.requeue(held)
                 self._tell(held, Requeued(held.task.msg_id))
             else:
                 lost = LostTask(held.task.msg_id, "engine", details, engine.engine_id)
@@ -358,7 +266,7 @@ class HubState:
             held = HubTask(task, old.function, old.frames, session, now)
             self.tasks[new_id] = held
             self.unfinished += 1
-            self._enqueue(held)
+            self.scheduler.enqueue(held)
         return missing
 
     # -- other clients ---------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def cluster_folder(cluster_id: str, *, create: bool = False) -> Path:
     RuntimeFolderError
         When the path is too long for a socket, or not private.
     """
-    if not isinstance(cluster_id, str) or not _CLUSTER_ID.fullmatch(cluster_id):
+    if type(cluster_id) is not str or not _CLUSTER_ID.fullmatch(cluster_id):
         raise ValueError(
             "cluster_id must be 1 to 32 letters, digits, '-', '_' or '.', "
             f"starting with a letter or digit, not {cluster_id!r}"

@@ -139,7 +139,7 @@ def dump_result(value: Any) -> tuple[bytes, list[memoryview]]:
         Names the place and keeps a short repr: ``result[3].handle: cannot pickle ...``.  Lazy
         iterators are refused, also those that pickle could copy without having run them.
     """
-    if _plain((value,)):
+    if type(value) in _PLAIN or _plain((value,)):
         return pickle.dumps(value, _PROTOCOL), []
     if _is_lazy(value):
         kind = type(value).__name__

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_shutdown_ends_the_cluster_for_everybody() -> None:
     with ipar.Cluster(n=1) as client:
         processes = processes_of(client)
         with ipar.Client(client.cluster_id) as other:
-            pending = other[0].apply_async(threading.Event().wait)
+            pending = other[0].apply_async(time.sleep, 300)
             client.shutdown(hub=True)
             with pytest.raises(HubError):
                 pending.get(timeout=30)
@@ -121,10 +122,10 @@ def test_a_killed_client_takes_its_cluster_with_it(
 ) -> None:
     script = start_python(
         """
-        import threading
+        import time
         import ipyasyncresult as ipar
         client = ipar.connect(n=2)
-        client[:].apply_async(threading.Event().wait)
+        client[:].apply_async(time.sleep, 300)
         print(client.cluster_id, flush=True)
         input()
         """
@@ -144,10 +145,10 @@ def test_an_interpreter_that_ends_with_tasks_under_way_ends_soon(
 ) -> None:
     script = start_python(
         f"""
-        import sys, threading
+        import sys, time
         import ipyasyncresult as ipar
         client = ipar.connect(n=1)
-        waiting = client[0].apply_async(threading.Event().wait)
+        waiting = client[0].apply_async(time.sleep, 300)
         waiting.add_done_callback(print)
         print(client.cluster_id, flush=True)
         sys.stdin.readline()
@@ -308,10 +309,8 @@ def test_a_taken_name_is_refused_and_the_cluster_of_that_name_lives_on() -> None
         assert client[0].apply_sync(square, 2) == 4
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a b", "-x", "x" * 33, 5])
+@pytest.mark.parametrize("name", ["../up", "a b", "-x", "x" * 33, 5])
 def test_a_wrong_name_is_refused(name: Any) -> None:
-    if name == "":
-        pytest.skip("an empty name is no name: a random one is made")
     with pytest.raises((ValueError, TypeError), match="cluster_id"):
         ipar.Cluster(n=1, cluster_id=name)
 
@@ -338,10 +337,8 @@ def test_what_cannot_be_joined_is_named() -> None:
 def test_a_stale_folder_of_a_dead_hub_is_not_joined() -> None:
     with ipar.Cluster(n=1) as client:
         hub_of(client).kill()
-        pending = client.load_balanced_view()
-        with pytest.raises(HubError):
+        with pytest.raises(HubError, match="dead"):
             ipar.Client(client.cluster_id)
-        del pending
 
 
 def test_a_hub_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +357,6 @@ def test_engines_that_cannot_start_say_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # What every engine needs cannot be imported.
-    (tmp_path / "matplotlib_inline").mkdir()
     broken = tmp_path / "IPython"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise ImportError('this IPython is broken')")

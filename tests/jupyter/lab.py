@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,6 +28,9 @@ __all__ = ["Lab", "Notebook", "lab_page", "lab_server"]
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 """Where screenshots go; git ignores it."""
+
+WIDTH, HEIGHT = 1000, 800
+PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",  # needed as root, so in most containers
@@ -63,6 +68,11 @@ COMMAND = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() 
 START = """(index) => {
   window.panel.content.activeCellIndex = index;
   window.jupyterapp.commands.execute('notebook:run-cell');
+}"""
+FULL_HEIGHT = """() => {
+  const outer = window.panel.content.node.querySelector('.jp-WindowedPanel-outer');
+  outer.scrollTop = 0;
+  return window.innerHeight - outer.clientHeight + outer.scrollHeight;
 }"""
 CLOSE = """async () => {
   await window.panel.sessionContext.shutdown();
@@ -138,12 +148,17 @@ def browser_of(playwright: Playwright) -> str | None:
 @contextlib.contextmanager
 def lab_page(playwright: Playwright, browser: str, address: str) -> Iterator[Page]:
     """A page that shows JupyterLab, ready to open notebooks."""
-    launched = playwright.chromium.launch(executable_path=browser, args=CHROMIUM_FLAGS)
+    launched = playwright.chromium.launch(
+        executable_path=browser,
+        args=CHROMIUM_FLAGS,
+        env={**os.environ, "GSETTINGS_BACKEND": "memory"},  # else it leaves a file behind
+    )
     try:
-        page = launched.new_page(viewport={"width": 1100, "height": 900})
+        page = launched.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(20_000)
         page.goto(address)
         page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)", timeout=60_000)
+        page.evaluate(COMMAND, ["application:toggle-left-area", {}])
         yield page
     finally:
         launched.close()
@@ -219,7 +234,7 @@ class Notebook:
         self.name = name
 
     def cell(self, index: int) -> Locator:
-        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-cell").nth(index)
+        return self.page.locator(f"{PANEL} .jp-Notebook-cell").nth(index)
 
     def outputs(self, index: int) -> Locator:
         """The outputs of a cell, one element each."""
@@ -238,11 +253,10 @@ class Notebook:
         """Run a cell and do not wait for it."""
         self.page.evaluate(START, index)
 
-    def wait_for_end(self, index: int) -> None:
+    def wait_for_end(self, index: int, seconds: float = 20) -> None:
         """Until a cell that was started has its number."""
-        self.cell(index).locator(".jp-InputPrompt", has_text="[").filter(
-            has_not_text="*"
-        ).wait_for()
+        prompt = self.cell(index).locator(".jp-InputPrompt")
+        prompt.get_by_text(re.compile(r"\[\d+\]")).wait_for(timeout=1000 * seconds)
 
     def run_all(self) -> None:
         """*Run all*, until the last cell has ended or one has failed."""
@@ -258,10 +272,13 @@ class Notebook:
         notebook: nbformat.NotebookNode = nbformat.read(self.lab.root / self.name, as_version=4)
         return notebook
 
-    def screenshot(self, name: str, *cells: int) -> None:
-        """A picture of the whole page, or of some neighbouring cells."""
+    def screenshot(self, name: str) -> None:
+        """A picture of the whole notebook, without what is around it."""
         ARTIFACTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=ARTIFACTS / f"{name}.png")
+        height = self.page.evaluate(FULL_HEIGHT)
+        self.page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, height)})
+        self.page.locator(PANEL).screenshot(path=ARTIFACTS / f"{name}.png")
+        self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
     def close(self) -> None:
         """Shut its kernel down and close its tab."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
+from jupyter_core.utils import ensure_event_loop
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -51,18 +53,18 @@ class Kernel:
         self._client = client
 
     def run(self, code: str) -> tuple[str, list[dict[str, Any]]]:
-        """The cell's id and all that was published until it was done, of whatever cell."""
+        """The cell's id, and what was published until it was done, of whatever cell."""
         cell: str = self._client.execute(code)
-        seen = []
+        seen: list[dict[str, Any]] = []
         while True:
             message = self._client.get_iopub_msg(timeout=60)
-            of_this_cell = message["parent_header"].get("msg_id") == cell
             kind, content = message["msg_type"], message["content"]
             assert kind != "error", "\n".join(content["traceback"])
-            if of_this_cell and kind == "status" and content["execution_state"] == "idle":
-                return cell, seen
             if kind not in ("status", "execute_input"):
                 seen.append(message)
+            of_this_cell = message["parent_header"].get("msg_id") == cell
+            if of_this_cell and content.get("execution_state") == "idle":
+                return cell, seen
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,8 @@ def kernel() -> Iterator[Kernel]:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+        ensure_event_loop().close()  # the one that jupyter_client made for this thread
+        asyncio.set_event_loop(None)
 
 
 def text_of(messages: list[dict[str, Any]], cell: str, stream: str = "stdout") -> str:

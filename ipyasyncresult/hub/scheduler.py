@@ -1,0 +1,156 @@
+"""Which engine gets which task next.  Pure: no socket, process or clock."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ipyasyncresult.hub.records import EngineState, HubTask
+
+__all__ = ["LONG", "LOOK_AHEAD", "Scheduler"]
+
+LOOK_AHEAD = 0.010
+"""Seconds of work that an engine may hold beyond what it runs; longer tasks come one by one."""
+SHORTEST = 20e-6
+"""Seconds that the shortest task is taken for: what an engine needs around it."""
+LONG = 1.0
+"""Seconds that a task is taken for when an engine says that it is still at it."""
+MANY_FUNCTIONS = 4096
+_LEARNING_RATE = 0.2
+
+
+class Scheduler:
+    """The queues, and what is known about how long calls of a function take.
+
+    An engine is given tasks as long as what it holds is estimated at less than ``LOOK_AHEAD``
+    seconds, so that short tasks travel in batches and long ones never wait behind each other.  A
+    function that was not seen before goes alone.
+
+    Attributes
+    ----------
+    shared : deque of HubTask
+        For any engine.
+    direct : dict of deque
+        By engine id; empty queues are not kept.
+    runs : list of (EngineState, list of HubTask)
+        Decided, and for the server to send.
+    """
+
+    def __init__(self) -> None:
+        self.shared: deque[HubTask] = deque()
+        self.direct: dict[int, deque[HubTask]] = {}
+        self.runs: list[tuple[EngineState, list[HubTask]]] = []
+        self.estimates: dict[bytes, float] = {}  # seconds, by function or cell
+        self._hungry: dict[int, EngineState] = {}  # ready engines with room
+
+    def enqueue(self, held: HubTask) -> None:
+        """At the end of its queue."""
+        target = held.task.target
+        if target < 0:
+            self.shared.append(held)
+        else:
+            self._queue_of(target).append(held)
+
+    def requeue(self, held: HubTask) -> None:
+        """Back to the front of its queue."""
+        held.started = False
+        target = held.task.target
+        if target < 0:
+            self.shared.appendleft(held)
+        else:
+            self._queue_of(target).appendleft(held)
+
+    def _queue_of(self, target: int) -> deque[HubTask]:
+        queue = self.direct.get(target)
+        if queue is None:
+            queue = self.direct[target] = deque()
+        return queue
+
+    # -- giving ----------------------------------------------------------------------------------
+
+    def assign(self) -> None:
+        """Give work to every engine that has room; fills ``runs``."""
+        if not self._hungry or not (self.shared or self.direct):
+            return
+        still_hungry: dict[int, EngineState] = {}
+        count = max(1, len(self._hungry))
+        for engine_id, engine in self._hungry.items():
+            batch: list[HubTask] = []
+            direct = self.direct.get(engine_id)
+            if direct:
+                self._take(engine, direct, len(direct), batch)
+            if direct is not None and not direct:
+                del self.direct[engine_id]
+            if self.shared:
+                # Not more than its share: the next idle engine wants some, too.
+                share = -(-len(self.shared) // count)
+                self._take(engine, self.shared, share, batch)
+            if batch:
+                self.runs.append((engine, batch))
+            if engine.load < LOOK_AHEAD / 2:
+                still_hungry[engine_id] = engine
+            count -= count > 1
+        self._hungry = still_hungry
+
+    def _take(
+        self, engine: EngineState, queue: deque[HubTask], share: int, batch: list[HubTask]
+    ) -> None:
+        load = engine.load
+        estimates = self.estimates
+        assigned = engine.assigned
+        while queue and share > 0:
+            held = queue[0]
+            if held.final is not None:  # aborted while it waited
+                queue.popleft()
+                continue
+            estimate = estimates.get(held.function, LOOK_AHEAD)
+            if assigned and load + estimate > LOOK_AHEAD:
+                break
+            queue.popleft()
+            share -= 1
+            held.estimate = estimate
+            held.engine = engine
+            load += estimate
+            assigned[held.task.msg_id] = held
+            batch.append(held)
+        engine.load = load
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def turned_out_long(self, engine: EngineState, held: HubTask) -> None:
+        """The engine is busy with it for an unknown time."""
+        engine.load += LONG - held.estimate
+        held.estimate = LONG
+        self._hungry.pop(engine.engine_id, None)
+        self._learn(held.function, max(self.estimates.get(held.function, 0.0), LOOK_AHEAD))
+
+    def took(self, function: bytes, duration: float) -> None:
+        """A call of the function ended after so many seconds."""
+        known = self.estimates.get(function)
+        if known is None:
+            self._learn(function, max(duration, SHORTEST))
+        else:
+            mean = known + _LEARNING_RATE * (duration - known)
+            self.estimates[function] = mean if mean > SHORTEST else SHORTEST
+
+    def _learn(self, function: bytes, seconds: float) -> None:
+        if len(self.estimates) >= MANY_FUNCTIONS:
+            self.estimates.clear()
+        self.estimates[function] = seconds
+
+    # -- engines ---------------------------------------------------------------------------------
+
+    def release(self, engine: EngineState, held: HubTask) -> None:
+        """The engine no longer holds the task (which is out of ``assigned`` already)."""
+        held.engine = None
+        engine.load = engine.load - held.estimate if engine.assigned else 0.0
+        if engine.load < LOOK_AHEAD / 2 and engine.ready:
+            self._hungry[engine.engine_id] = engine
+
+    def engine_ready(self, engine: EngineState) -> None:
+        """It can be given work."""
+        self._hungry[engine.engine_id] = engine
+
+    def engine_gone(self, engine: EngineState) -> None:
+        """It cannot."""
+        if self._hungry.get(engine.engine_id) is engine:
+            del self._hungry[engine.engine_id]
