@@ -85,7 +85,7 @@ class Client(HubQuestions):
     @property
     def engines(self) -> dict[int, dict[str, Any]]:
         """What is known about each engine: ``uuid``, ``pid``, ``since``, ``stopped``."""
-        return {engine_id: dict(about) for engine_id, about in self._connection.engines.items()}
+        return {engine_id: dict(self._connection.engines[engine_id]) for engine_id in self.ids}
 
     def wait_for_engines(
         self, n: int | None = None, *, timeout: float | None = -1, block: bool = True

@@ -68,7 +68,7 @@ def lost_error(item: LostTask, record: TaskRecord) -> BaseException:
         ("last output", stream_text(record.outputs or (), "stdout")),
         ("stderr", details.get("stderr") or ""),
     ):
-        last = text.rstrip().splitlines()[-_LAST_LINES:]
+        last = _telling_lines(text)
         if last:
             lines += [f"{title}:", *("  " + line for line in last)]
     error = EngineError("\n".join(lines))
@@ -77,6 +77,17 @@ def lost_error(item: LostTask, record: TaskRecord) -> BaseException:
         pid=details.get("pid"),
         exit_code=details.get("exit_code"),
         signal=details.get("signal"),
+        stderr=details.get("stderr") or "",
         msg_id=item.msg_id,
     )
     return error
+
+
+def _telling_lines(text: str) -> list[str]:
+    """The last lines; of a crash the kind and the innermost frames, which faulthandler writes
+    first."""
+    lines = text.rstrip().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("Current thread"):
+            return [lines[0], *lines[number : number + 2 * _LAST_LINES]]
+    return lines[-_LAST_LINES:]

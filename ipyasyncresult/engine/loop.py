@@ -13,6 +13,7 @@ task is seen live.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -75,6 +76,7 @@ def run_engine(
     sys.path[:] = settings.import_path or sys.path
     capture = Capture(*files)
     capture.install()
+    faulthandler.enable(2)  # the nursery reads there what a crash was about
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, counter)
     signal.signal(signal.SIGINT, lambda *_: _interrupt(runner))

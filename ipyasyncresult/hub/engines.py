@@ -134,7 +134,7 @@ class EngineKeeper:
             self._deaths.popleft()
         # An engine that was killed or crashed in a task is one thing, engines that do not even
         # start are another: these would die for ever.
-        limit = self._settings.restart_limit * max(1, self._wanted if engine.ready else 1)
+        limit = self._settings.restart_limit * (1 if details["before_ready"] else self._wanted)
         if len(self._deaths) <= limit and not self.gave_up:
             self._fork(engine.engine_id)
             self._tell(EngineNews(engine.engine_id, "replaced", details))

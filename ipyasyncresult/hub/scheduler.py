@@ -10,6 +10,9 @@ __all__ = ["LONG", "LOOK_AHEAD", "Scheduler"]
 
 LOOK_AHEAD = 0.010
 """Seconds of work that an engine may hold beyond what it runs; longer tasks come one by one."""
+ONE_AHEAD = 0.020
+"""Seconds; of tasks up to this long an engine may hold one more while many wait: the way to the hub
+and back would be felt.  There, nobody is idle meanwhile."""
 SHORTEST = 20e-6
 """Seconds that the shortest task is taken for: what an engine needs around it."""
 LONG = 1.0
@@ -41,6 +44,7 @@ class Scheduler:
         self.runs: list[tuple[EngineState, list[HubTask]]] = []
         self.estimates: dict[bytes, float] = {}  # seconds, by function or cell
         self._hungry: dict[int, EngineState] = {}  # ready engines with room
+        self._ready = 0  # engines
 
     def enqueue(self, held: HubTask) -> None:
         """At the end of its queue."""
@@ -52,7 +56,7 @@ class Scheduler:
 
     def requeue(self, held: HubTask) -> None:
         """Back to the front of its queue."""
-        held.started = False
+        held.started = 0.0
         target = held.task.target
         if target < 0:
             self.shared.appendleft(held)
@@ -77,22 +81,28 @@ class Scheduler:
             batch: list[HubTask] = []
             direct = self.direct.get(engine_id)
             if direct:
-                self._take(engine, direct, len(direct), batch)
+                self._take(engine, direct, len(direct), batch, plenty=0)
             if direct is not None and not direct:
                 del self.direct[engine_id]
             if self.shared:
                 # Not more than its share: the next idle engine wants some, too.
                 share = -(-len(self.shared) // count)
-                self._take(engine, self.shared, share, batch)
+                self._take(engine, self.shared, share, batch, plenty=4 * self._ready)
             if batch:
                 self.runs.append((engine, batch))
-            if engine.load < LOOK_AHEAD / 2:
+            if _has_room(engine):
                 still_hungry[engine_id] = engine
             count -= count > 1
         self._hungry = still_hungry
 
     def _take(
-        self, engine: EngineState, queue: deque[HubTask], share: int, batch: list[HubTask]
+        self,
+        engine: EngineState,
+        queue: deque[HubTask],
+        share: int,
+        batch: list[HubTask],
+        *,
+        plenty: int,
     ) -> None:
         load = engine.load
         estimates = self.estimates
@@ -102,9 +112,11 @@ class Scheduler:
             if held.final is not None:  # aborted while it waited
                 queue.popleft()
                 continue
-            estimate = estimates.get(held.function, LOOK_AHEAD)
+            estimate = estimates.get(held.function, LONG)
             if assigned and load + estimate > LOOK_AHEAD:
-                break
+                one_more = len(assigned) == 1 and load + estimate <= 2 * ONE_AHEAD
+                if not (one_more and len(queue) > plenty):
+                    break
             queue.popleft()
             share -= 1
             held.estimate = estimate
@@ -130,7 +142,7 @@ class Scheduler:
             self._learn(function, max(duration, SHORTEST))
         else:
             mean = known + _LEARNING_RATE * (duration - known)
-            self.estimates[function] = mean if mean > SHORTEST else SHORTEST
+            self.estimates[function] = max(mean, SHORTEST)
 
     def _learn(self, function: bytes, seconds: float) -> None:
         if len(self.estimates) >= MANY_FUNCTIONS:
@@ -143,14 +155,21 @@ class Scheduler:
         """The engine no longer holds the task (which is out of ``assigned`` already)."""
         held.engine = None
         engine.load = engine.load - held.estimate if engine.assigned else 0.0
-        if engine.load < LOOK_AHEAD / 2 and engine.ready:
+        if engine.ready and _has_room(engine):
             self._hungry[engine.engine_id] = engine
 
     def engine_ready(self, engine: EngineState) -> None:
         """It can be given work."""
+        self._ready += 1
         self._hungry[engine.engine_id] = engine
 
     def engine_gone(self, engine: EngineState) -> None:
-        """It cannot."""
+        """It cannot any more."""
+        self._ready -= 1
         if self._hungry.get(engine.engine_id) is engine:
             del self._hungry[engine.engine_id]
+
+
+def _has_room(engine: EngineState) -> bool:
+    load = engine.load
+    return load < LOOK_AHEAD / 2 or (load <= ONE_AHEAD and len(engine.assigned) < 2)

@@ -175,8 +175,9 @@ class HubState:
         details : dict
             How it died, for the error.
         """
-        engine.ready = False
-        self.scheduler.engine_gone(engine)
+        if engine.ready:
+            engine.ready = False
+            self.scheduler.engine_gone(engine)
         if self.engines.get(engine.engine_id) is engine:
             del self.engines[engine.engine_id]
         held_tasks = list(engine.assigned.values())
@@ -207,7 +208,8 @@ class HubState:
                 held = queue.popleft()
                 if held.final is None:
                     self._end(held, LostTask(held.task.msg_id, "engine", details))
-        self.direct = {target: queue for target, queue in self.direct.items() if queue}
+        for target in [target for target, queue in self.direct.items() if not queue]:
+            del self.direct[target]  # the same dict is the scheduler's
 
     # -- aborting --------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ Buffer = bytes | bytearray | memoryview
 
 _PROTOCOL = 5
 _PLAIN: frozenset[type] = frozenset({int, float, str, bool, type(None), complex, range})
-_FEW = 16  # longer containers: looking at each item costs more than the other pickler
+_FEW = 16  # longer containers are looked at in C, and not into
 
 
 def _plain(values: Iterable[Any], depth: int = 2) -> bool:
@@ -48,8 +48,12 @@ def _plain(values: Iterable[Any], depth: int = 2) -> bool:
             continue
         if kind is bytes and len(value) < OUT_OF_BAND_BYTES:
             continue
-        if not depth or kind not in (tuple, list, dict) or len(value) > _FEW:
+        if not depth or kind not in (tuple, list, dict):
             return False
+        if len(value) > _FEW:
+            if kind is dict or not _PLAIN.issuperset(map(type, value)):
+                return False
+            continue
         if not _plain(value, depth - 1):
             return False
         if kind is dict and not _plain(value.values(), depth - 1):

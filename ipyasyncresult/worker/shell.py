@@ -180,7 +180,11 @@ class EngineShell(InteractiveShell):
         (of a ``%run`` script, of a callback)."""
         text = self.InteractiveTB.stb2text(stb)
         running = self.displayhook.exec_result
-        is_own = running is None or evalue in (running.error_in_exec, running.error_before_exec)
+        is_own = (
+            running is None
+            or evalue is running.error_in_exec
+            or evalue is running.error_before_exec
+        )
         if is_own and self._depth == 1:
             self.cell_traceback = text
         else:
@@ -199,8 +203,8 @@ class EngineShell(InteractiveShell):
 
 
 def _holds_group(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, BaseExceptionGroup):
-            return True
+    for _ in range(1000):  # user code can tie a chain into a ring
+        if error is None or isinstance(error, BaseExceptionGroup):
+            break
         error = error.__context__
-    return False
+    return isinstance(error, BaseExceptionGroup)

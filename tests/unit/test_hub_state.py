@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.records import EngineState, HubTask
-from ipyasyncresult.hub.state import LOOK_AHEAD, HubState
+from ipyasyncresult.hub.scheduler import LOOK_AHEAD
+from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire.messages import (
     ERROR,
     OK,
