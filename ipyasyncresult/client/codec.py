@@ -89,5 +89,6 @@ def _telling_lines(text: str) -> list[str]:
     lines = text.rstrip().splitlines()
     for number, line in enumerate(lines):
         if line.startswith("Current thread"):
-            return [lines[0], *lines[number : number + 2 * _LAST_LINES]]
+            kind = [earlier for earlier in lines[:number] if earlier.startswith("Fatal")]
+            return [*kind[-1:], *lines[number : number + 2 * _LAST_LINES]]
     return lines[-_LAST_LINES:]

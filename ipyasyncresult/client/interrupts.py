@@ -35,7 +35,7 @@ class HeldInterrupts:
         self._installed = False
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if threading.get_ident() == threading.main_thread().ident:
             self._previous = _getsignal(_SIGINT)
             if callable(self._previous):
                 _set_signal(_SIGINT, self._handle)

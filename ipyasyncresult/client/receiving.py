@@ -68,6 +68,7 @@ class Receiver:
     """
 
     def __init__(self, socket: Any, take_in: Callable[[], bool], hub_pid: int) -> None:
+        self._socket = socket
         self._take_in = take_in
         self._hub_pid = hub_pid
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -172,11 +173,12 @@ class Receiver:
         ready = self._poller.poll(None if timeout is None else math.ceil(timeout * 1000))
         if interrupts is not None:
             interrupts.open = False
-        if len(ready) > 1 or (ready and ready[0][0] == self._wake):
+        only_messages = len(ready) == 1 and ready[0][0] is self._socket
+        if not only_messages:
             self._drain_wake()
         if not self._take_in():
             self.hub_gone = True
-        if self._hub_died(ready) and not self.hub_gone:
+        if not only_messages and not self.hub_gone and self._hub_died(ready):
             self.hub_gone = True
             self._take_in()  # what it sent before, and then the end of everything else
 

@@ -110,7 +110,10 @@ def outlet_of_this_cell() -> Outlet:
         return outlet()
     sys.stdout.flush()  # what the cell printed so far comes first
     sys.stderr.flush()
-    parent = get_parent()
+    try:
+        parent = get_parent()
+    except LookupError:  # ipykernel 7.0 in a thread of the user's: only streams have a fall-back
+        parent = getattr(sys.stdout, "parent_header", {})
     return Outlet(
         _stream_with_parent(sys.stdout, parent),
         _stream_with_parent(sys.stderr, parent),
@@ -130,8 +133,19 @@ def _publisher_with_parent(publisher: Any, parent: Any) -> Any:
     if not all(hasattr(publisher, name) for name in ("pub_socket", "session", "set_parent")):
         return publisher
     own = type(publisher)(session=publisher.session, pub_socket=publisher.pub_socket)
-    own.set_parent(parent)
-    return own
+    return _CellPublisher(own, parent)
+
+
+class _CellPublisher:
+    """A publisher of our own.  ipykernel 7.0 knows a parent only in the thread that set it."""
+
+    def __init__(self, publisher: Any, parent: Any) -> None:
+        self._publisher = publisher
+        self._parent = parent
+
+    def publish(self, **options: Any) -> None:
+        self._publisher.set_parent(self._parent)
+        self._publisher.publish(**options)
 
 
 def _shell() -> Any:

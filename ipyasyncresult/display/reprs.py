@@ -6,14 +6,21 @@ from html import escape
 
 from ipyasyncresult.core.task import Counts
 from ipyasyncresult.core.timing import format_seconds
+from ipyasyncresult.display.progress import Progress
 from ipyasyncresult.display.shown import ShownResult
 
 __all__ = ["result_html", "result_text", "state_of"]
 
 _MOST_FAILURES = 5
 _LONGEST_LINE = 200  # characters of one failure
+_WORTH_SAYING = 1.0  # seconds that unfinished work must have taken
 
-_COLOURS = {"failed": "#c62828", "done": "#2e7d32", "running": "#1565c0", "pending": "#757575"}
+# Each can be read on a light and on a dark page.
+_COLOURS = {"failed": "#e53935", "done": "#388e3c", "running": "#1976d2", "pending": "#808080"}
+
+# The padding is that of JupyterLab's text outputs: neighbours stand in one line.
+_BLOCK = "font-size: 90%; line-height: 1.5; padding: 2px 8px"
+_TRACK = "background: rgba(128, 128, 128, 0.25); height: 4px; max-width: 30em; margin: 1px 0"
 
 
 def state_of(counts: Counts) -> str:
@@ -23,42 +30,60 @@ def state_of(counts: Counts) -> str:
     return "failed" if counts.failed else "done"
 
 
-def result_text(result: ShownResult, ending: str | None = None) -> str:
-    """One line: name, state, counts, elapsed time.
+def result_text(
+    result: ShownResult, ending: str | None = None, *, progress: Progress | None = None
+) -> str:
+    """One line: name, how far it is, elapsed time, and what there is to say besides.
 
     Parameters
     ----------
     result : ShownResult
     ending : str, optional
         How the wait for it ended, if that was not its own end: ``'interrupted'``.
+    progress : Progress, optional
+        While it is watched: adds how fast it goes.
+    """
+    return f"{result.fname}: {', '.join(_said(result, ending, progress))}"
+
+
+def result_html(
+    result: ShownResult, ending: str | None = None, *, progress: Progress | None = None
+) -> str:
+    """The same with a bar and, when nobody watches any more, the first failures.
+
+    Static, so that it reads well when saved.
     """
     counts = result.counts()
-    said = [f"{counts.finished:,}/{counts.total:,} {ending or state_of(counts)}"]
-    said += [f"{number:,} {what}" for number, what in _numbers(counts)]
-    return f"{result.fname}: {', '.join(said)}, {format_seconds(result.elapsed)}"
-
-
-def _numbers(counts: Counts) -> list[tuple[int, str]]:
-    numbers = [(counts.running, "running"), (counts.queued, "queued"), (counts.failed, "failed")]
-    return [(number, what) for number, what in numbers if number]
-
-
-def result_html(result: ShownResult, ending: str | None = None) -> str:
-    """The same with a bar and the first failures; static, so that it reads well when saved."""
-    counts = result.counts()
-    state = state_of(counts)
-    colour = _COLOURS[state]
+    colour = _COLOURS[state_of(counts)]
     percent = 100 * counts.finished / counts.total if counts.total else 100
-    numbers = "".join(f", {number:,} {what}" for number, what in _numbers(counts))
+    said = ", ".join(_coloured(piece) for piece in _said(result, ending, progress))
     return (
-        '<div class="ipyasyncresult" style="font-size: 90%; line-height: 1.5">'
-        f"<div><b>{escape(result.fname)}</b>: {counts.finished:,}/{counts.total:,} "
-        f'<span style="color: {colour}">{escape(ending or state)}</span>'
-        f"{numbers}, {format_seconds(result.elapsed)}</div>"
-        '<div style="background: rgba(128, 128, 128, 0.25); height: 4px; max-width: 30em">'
+        f'<div class="ipyasyncresult" style="{_BLOCK}">'
+        f"<div><b>{escape(result.fname)}</b>: {said}</div>"
+        f'<div style="{_TRACK}">'
         f'<div style="background: {colour}; height: 4px; width: {percent:.1f}%"></div></div>'
-        f"{_failures_html(result, counts)}</div>"
+        f"{_failures_html(result, counts) if progress is None else ''}</div>"
     )
+
+
+def _said(result: ShownResult, ending: str | None, progress: Progress | None) -> list[str]:
+    counts = result.counts()
+    count, time = f"{counts.finished:,}/{counts.total:,}", format_seconds(result.elapsed)
+    failed = [f"{counts.failed:,} failed"] if counts.failed else []
+    if ending is not None:
+        return [count, f"{ending} after {time}", *failed]
+    if counts.finished == counts.total:
+        return [f"{count} done in {time}", *failed]
+    so_far = f"{count} in {time}" if result.elapsed >= _WORTH_SAYING else count
+    if progress is not None:
+        return [so_far, *progress.details()]
+    numbers = [(counts.running, "running"), (counts.queued, "queued")]
+    return [so_far, *(f"{number:,} {what}" for number, what in numbers if number), *failed]
+
+
+def _coloured(piece: str) -> str:
+    text = escape(piece)
+    return f'<span style="color: {_COLOURS["failed"]}">{text}</span>' if "failed" in piece else text
 
 
 def _failures_html(result: ShownResult, counts: Counts) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import uuid
-from html import escape
 from typing import Any
 
 from ipyasyncresult.display.frontend import Outlet
@@ -47,67 +46,50 @@ class LiveView:
         self._outlet = outlet
         self._widgets: Any = _ipywidgets() if with_widgets else None
         self._display_id = uuid.uuid4().hex
-        self._bar: Any = None
-        self._label: Any = None
-        self._box: Any = None
+        self._widget: Any = None
         self._is_shown = False
 
     def show(self, progress: Progress) -> None:
         """Put it under the cell."""
-        bundle = self._static()
+        bundle = self._bundle(progress=progress)
         if self._widgets is not None:
-            self._make_widgets(progress)
+            # The very HTML that stays at the end, so that nothing jumps when it is replaced.
+            self._widget = self._widgets.HTML(bundle["text/html"])
             # Text and HTML go along for frontends without widgets.
-            bundle = {**self._box._repr_mimebundle_(), **bundle}
+            bundle = {**self._widget._repr_mimebundle_(), **bundle}
         self._is_shown = True
         self._outlet.display(bundle, display_id=self._display_id)
 
     def update(self, progress: Progress) -> None:
         """Show new numbers."""
-        if self._box is None:
-            self._outlet.display(self._static(), display_id=self._display_id, update=True)
-            return
-        with self._bar.hold_sync():
-            self._bar.value = progress.fraction or 0.0
-            self._bar.bar_style = _bar_style(progress)
-        self._label.value = self._line(progress)
+        if self._widget is None:
+            bundle = self._bundle(progress=progress)
+            self._outlet.display(bundle, display_id=self._display_id, update=True)
+        else:
+            self._widget.value = result_html(self._result, progress=progress)
 
     def close(self, progress: Progress, ending: str) -> None:
         """Replace it by what stays in the saved notebook."""
         if self._is_shown:
             self._is_shown = False
-            final = self._static(None if ending == "done" else ending)
+            final = self._bundle(None if ending == "done" else ending)
             self._outlet.display(final, display_id=self._display_id, update=True)
-        self._drop_widgets()
+        self._drop_widget()
 
-    def _static(self, ending: str | None = None) -> dict[str, Any]:
+    def _bundle(
+        self, ending: str | None = None, *, progress: Progress | None = None
+    ) -> dict[str, Any]:
         return {
-            "text/plain": result_text(self._result, ending),
-            "text/html": result_html(self._result, ending),
+            "text/plain": result_text(self._result, ending, progress=progress),
+            "text/html": result_html(self._result, ending, progress=progress),
         }
 
-    def _line(self, progress: Progress) -> str:
-        return escape(f"{self._result.fname}: {progress.describe()}")
-
-    def _make_widgets(self, progress: Progress) -> None:
-        self._bar = self._widgets.FloatProgress(
-            value=progress.fraction or 0.0, max=1.0, bar_style=_bar_style(progress)
-        )
-        self._label = self._widgets.HTML(self._line(progress))  # a Label would render TeX
-        self._box = self._widgets.HBox([self._bar, self._label])
-
-    def _drop_widgets(self) -> None:
+    def _drop_widget(self) -> None:
         """Close the comms; a widget's layout and style are widgets, too."""
-        for widget in (self._box, self._bar, self._label):
-            if widget is not None:
-                for part in (widget, widget.layout, getattr(widget, "style", None)):
-                    if part is not None:
-                        part.close()
-        self._box = self._bar = self._label = None
-
-
-def _bar_style(progress: Progress) -> str:
-    return "danger" if progress.failed else "info"
+        if self._widget is not None:
+            for part in (self._widget, self._widget.layout, self._widget.style):
+                part.close()
+            self._widget = None
 
 
 def _ipywidgets() -> Any:

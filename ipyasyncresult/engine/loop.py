@@ -206,7 +206,9 @@ class EngineLoop:
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
         if not self._items:
-            self._oldest = time.monotonic()
+            # What took longer than results may wait leaves at once: it would be lost with the
+            # engine, were that killed in the next task.
+            self._oldest = time.monotonic() - outcome.duration
         self._items.append(
             m.Finished(
                 task.msg_id,

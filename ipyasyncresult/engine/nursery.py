@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import mmap
 import os
@@ -21,6 +22,7 @@ from typing import Any, NoReturn
 
 from ipyasyncresult.engine.loop import EngineSettings, run_engine
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
+from ipyasyncresult.worker.shell import EngineShell
 
 __all__ = ["Nursery"]
 
@@ -79,6 +81,10 @@ class Nursery:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the hub's end is what ends it
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        EngineShell.instance()  # made once, inherited by every engine
+        # What is here stays: collections in engines need not look at it, nor copy its pages.
+        gc.collect()
+        gc.freeze()
         while True:
             watched: list[Any] = [self._hub, self._wake_read]
             ready, _, _ = select.select(watched, [], [])

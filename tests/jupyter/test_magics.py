@@ -69,8 +69,11 @@ class Kernel:
             if interrupt_at is not None and interrupt_at in ran.text:
                 interrupt_at = None
                 self._manager.interrupt_kernel()
-        reply = self._client.get_shell_msg(timeout=60)["content"]
-        ran.status, ran.ename = reply["status"], reply.get("ename", "")
+        reply = self._client.get_shell_msg(timeout=60)
+        while reply["parent_header"].get("msg_id") != request:  # a late answer to wait_for_ready
+            reply = self._client.get_shell_msg(timeout=60)
+        ran.status = reply["content"]["status"]
+        ran.ename = reply["content"].get("ename", "")
         return ran
 
     def close(self) -> None:

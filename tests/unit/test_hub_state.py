@@ -11,10 +11,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
-    multiple,
     precondition,
     rule,
 )
@@ -447,6 +446,7 @@ class Engine:
         self.queue: deque[str] = deque()
         self.current: str | None = None
         self.begun = 0
+        self.ends_delivered = 0
         self.unsent: list[Any] = []
         self.sent: deque[Any] = deque()
 
@@ -479,9 +479,7 @@ class Engine:
 class AnyOrder(RuleBasedStateMachine):
     """Clients, engines and deaths in any order; checked after every step."""
 
-    known = Bundle("known")
     sessions = st.sampled_from(["me", "you"])
-    engine_ids = st.integers(0, 2)
     SAID = (Started, OutputPiece, Finished, LostTask, Requeued)
 
     def __init__(self) -> None:
@@ -497,54 +495,56 @@ class AnyOrder(RuleBasedStateMachine):
         self.asked: dict[int, set[str]] = {}
         self.answered: Counter[int] = Counter()
 
+    @initialize(engines=st.integers(0, 2), seconds=st.sampled_from([1e-4, 3e-3]))
+    def begin(self, engines: int, seconds: float) -> None:
+        for engine_id in range(engines):
+            self.register(engine_id)
+        for function in (b"f", b"g"):  # known to be short: engines get several at once
+            self.state.scheduler.took(function, seconds)
+
     # -- clients ---------------------------------------------------------------------------------
 
     @rule(
-        target=known,
         session=sessions,
-        count=st.integers(1, 4),
-        target_engine=st.integers(-1, 2),
-        retries=st.integers(0, 1),
+        count=st.integers(1, 5),
+        asked_for=st.sampled_from([-1, -1, -1, 0, 1, 2]),
+        retries=st.sampled_from([0, 0, 1, 2]),
         function=st.sampled_from([b"f", b"g"]),
-        grouped=st.booleans(),
     )
     def submit(
-        self,
-        session: str,
-        count: int,
-        target_engine: int,
-        retries: int,
-        function: bytes,
-        grouped: bool,
-    ) -> Any:
+        self, session: str, count: int, asked_for: int, retries: int, function: bytes
+    ) -> None:
         names = [str(next(self.numbers)) for _ in range(count)]
-        group = Group(f"group {names[0]}", "f", "map") if grouped else None
-        made = tasks(*names, target=target_engine, retries=retries)
+        group = Group(f"group {names[0]}", "f", "map") if count > 1 else None
+        made = tasks(*names, target=asked_for, retries=retries)
         self.state.submit(session, [function], made, (), group, NOW)
         for name in names:
             self.retries[name] = retries
             self.owed[session, name] += 1
-        return multiple(*names)
 
-    @rule(session=sessions, chosen=st.lists(known, max_size=4))
-    def abort(self, session: str, chosen: list[str]) -> None:
-        self.ask_abort(session, chosen)
+    def some(self, data: st.DataObject, most: int) -> list[str]:
+        """A few tasks, rather unfinished ones."""
+        going_on = unfinished(self.state.tasks.values())
+        names = going_on[-8:] if going_on and data.draw(st.booleans()) else list(self.state.tasks)
+        chosen: list[str] = data.draw(st.lists(st.sampled_from(names), max_size=most, min_size=1))
+        return chosen
 
-    @rule(session=sessions)
-    def abort_all(self, session: str) -> None:
-        self.ask_abort(session, None)
-
-    def ask_abort(self, session: str, chosen: list[str] | None) -> None:
+    @precondition(lambda self: self.state.tasks)
+    @rule(data=st.data(), session=sessions, everything=st.sampled_from([False, False, True]))
+    def abort(self, data: st.DataObject, session: str, everything: bool) -> None:
         request = next(self.requests)
+        chosen = None if everything else self.some(data, 4)
         if chosen is None:
             mine = (held for held in self.state.tasks.values() if held.session == session)
-            self.asked[request] = {held.task.msg_id for held in mine if held.final is None}
+            self.asked[request] = set(unfinished(mine))
         else:
             self.asked[request] = set(chosen)
         self.state.abort(session, request, chosen)
 
-    @rule(session=sessions, chosen=st.lists(known, max_size=3, unique=True))
-    def subscribe(self, session: str, chosen: list[str]) -> None:
+    @precondition(lambda self: self.state.tasks)
+    @rule(data=st.data(), session=sessions)
+    def subscribe(self, data: st.DataObject, session: str) -> None:
+        chosen = list(dict.fromkeys(self.some(data, 3)))
         for name in chosen:
             held = self.state.tasks[name]
             if held.final is not None or session not in held.audience():
@@ -553,14 +553,14 @@ class AnyOrder(RuleBasedStateMachine):
         assert [about["msg_id"] for about in described] == chosen
         replay()
 
-    @rule(target=known, session=sessions, old=known)
-    def resubmit(self, session: str, old: str) -> Any:
+    @precondition(lambda self: self.state.tasks)
+    @rule(data=st.data(), session=sessions)
+    def resubmit(self, data: st.DataObject, session: str) -> None:
+        [old] = self.some(data, 1)
         new = str(next(self.numbers))
-        if self.state.resubmit(session, {old: new}, NOW):
-            return multiple()
-        self.retries[new] = self.retries[old]
-        self.owed[session, new] += 1
-        return new
+        if not self.state.resubmit(session, {old: new}, NOW):
+            self.retries[new] = self.retries[old]
+            self.owed[session, new] += 1
 
     # -- the hub's turn --------------------------------------------------------------------------
 
@@ -582,26 +582,40 @@ class AnyOrder(RuleBasedStateMachine):
 
     # -- engines ---------------------------------------------------------------------------------
 
-    @rule(engine_id=engine_ids)
-    def register(self, engine_id: int) -> None:
+    @precondition(lambda self: len(self.engines) < 3)
+    @rule(engine_id=st.integers(0, 2))
+    def come(self, engine_id: int) -> None:
         if engine_id not in self.engines:
-            self.engines[engine_id] = Engine(engine(self.state, engine_id))
+            self.register(engine_id)
+
+    def register(self, engine_id: int) -> None:
+        self.engines[engine_id] = Engine(engine(self.state, engine_id))
 
     @precondition(lambda self: self.engines)
-    @rule(data=st.data(), status=st.sampled_from([OK, ERROR]), duration=st.sampled_from([0, 1e-4, 1]))
-    def engine_goes_on(self, data: st.DataObject, status: int, duration: float) -> None:
-        chosen = data.draw(st.sampled_from(sorted(self.engines)))
-        engine = self.engines[chosen]
-        steps = ["flush"]
+    @rule(data=st.data(), steps=st.integers(1, 8))
+    def engine_goes_on(self, data: st.DataObject, steps: int) -> None:
+        self.carry_out()
+        engine = self.engines[data.draw(st.sampled_from(sorted(self.engines)))]
+        for _ in range(steps):
+            possible = self.possible_steps(engine)
+            if possible:
+                self.step(engine, data.draw(st.sampled_from(possible)))
+
+    @staticmethod
+    def possible_steps(engine: Engine) -> list[str]:
+        possible = ["flush"] if engine.unsent else []
         if engine.inbox:
-            steps.append("take_in")
+            possible.append("take_in")
         if engine.sent:
-            steps.append("deliver")
+            possible += ["deliver", "deliver"]
         if engine.current is not None:
-            steps += ["announce", "print", "end"]
+            possible += ["announce", "print", "end", "fail"]
         elif engine.queue:
-            steps.append("begin")
-        match data.draw(st.sampled_from(steps)):
+            possible.append("begin")
+        return possible
+
+    def step(self, engine: Engine, step: str) -> None:
+        match step:
             case "deliver":
                 self.deliver(engine)
             case "announce":
@@ -609,8 +623,10 @@ class AnyOrder(RuleBasedStateMachine):
             case "print":
                 engine.unsent.append(OutputPiece(engine.current or "", b"x"))
             case "end":
-                engine.end(status, duration)
-            case step:
+                engine.end(OK, 1e-4)
+            case "fail":
+                engine.end(ERROR, 0.005)
+            case _:
                 getattr(engine, step)()
 
     def deliver(self, engine: Engine) -> None:
@@ -621,12 +637,13 @@ class AnyOrder(RuleBasedStateMachine):
             Returned: self.state.returned,
         }
         if isinstance(item, Finished):
+            engine.ends_delivered += 1
             self.state.finished(engine.record, item, ())
         else:
             handle[type(item)](engine.record, item)
 
     @precondition(lambda self: self.engines)
-    @rule(data=st.data(), told=st.none() | st.integers(0, 5) | st.just(1 << 62))
+    @rule(data=st.data(), told=st.sampled_from([None, None, None, 0, 3, 1 << 62]))
     def die(self, data: st.DataObject, told: int | None) -> None:
         """What it sent arrives first; `told` is a wrong number of begun tasks."""
         engine = self.engines.pop(data.draw(st.sampled_from(sorted(self.engines))))
@@ -634,7 +651,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.deliver(engine)
         held = list(engine.record.assigned.values())
         begun = engine.begun if told is None else told
-        ran = held[: max(0, begun - engine.record.finished)]
+        ran = held[: max(0, begun - engine.ends_delivered)]
         if told is None:  # then those ran of which no end was heard
             lost = [item.msg_id for item in engine.unsent if isinstance(item, Finished)]
             lost += [engine.current] if engine.current is not None else []
@@ -643,6 +660,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.state.engine_lost(engine.record, begun, KILLED)
         for one, fate in fates:
             assert one.status == fate
+        direct = self.state.direct.get(engine.record.engine_id, ())
+        waiting = [one for one in (*self.state.shared, *direct) if one in held]
+        assert [one for one in waiting if one not in ran] == [
+            one for one in held if one in waiting and one not in ran
+        ]
 
     @staticmethod
     def fate(held: HubTask, *, begun: bool) -> str:
@@ -650,9 +672,13 @@ class AnyOrder(RuleBasedStateMachine):
             return "pending" if held.retries_left and not held.aborts else "lost"
         return "aborted" if held.aborts else "pending"
 
-    @rule(gone=st.none() | st.lists(engine_ids, max_size=2))
-    def fail_queued(self, gone: list[int] | None) -> None:
-        self.state.fail_queued(gone, KILLED)
+    @precondition(lambda self: len(self.engines) < 3)
+    @rule(data=st.data())
+    def fail_queued(self, data: st.DataObject) -> None:
+        gone = sorted({0, 1, 2} - self.engines.keys())
+        self.state.fail_queued(data.draw(st.lists(st.sampled_from(gone), max_size=2)), KILLED)
+        if not self.engines:
+            self.state.fail_queued(None, KILLED)
 
     # -- what is always true ---------------------------------------------------------------------
 
@@ -759,5 +785,5 @@ def unfinished(some: Iterable[HubTask] | Sequence[HubTask]) -> list[str]:
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=60, stateful_step_count=30, deadline=None, derandomize=True
 )
