@@ -30,11 +30,13 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import pickle
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ipyasyncresult.core.failure import Failure
+from ipyasyncresult.core.unpickling import loads
 
 __all__ = [
     "CapabilityError",
@@ -184,7 +186,8 @@ class RemoteError(IpyAsyncResultError):
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        return f"{self.ename}: {self.evalue}\n[{self.where()}]\n{self.traceback}".rstrip()
+        name = f"{self.ename}: {self.evalue}" if self.evalue else self.ename
+        return f"{name}\n[{self.where()}]\n{self.traceback}".rstrip()
 
     def __repr__(self) -> str:
         return f"<RemoteError[{self.engine_id}]: {self.ename}({self.evalue})>"
@@ -233,7 +236,7 @@ def remote_error(failure: Failure, context: dict[str, Any] | None = None) -> Rem
     made: RemoteError | None = None
     if failure.pickled:
         try:
-            made = _rebuild(*pickle.loads(failure.pickled))
+            made = _rebuild(*loads(failure.pickled))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -267,6 +270,10 @@ def _rebuild(original: type, args: tuple[Any, ...], state: dict[str, Any] | None
     return made
 
 
+_MOST_GROUPS = 10  # in the text of a CompositeError
+_CELL = re.compile(r"<ipython-input-[\w-]+>")
+
+
 class CompositeError(IpyAsyncResultError):
     """Several tasks of one result failed.
 
@@ -293,10 +300,13 @@ class CompositeError(IpyAsyncResultError):
 
     def _message(self) -> str:
         lines = [f"{len(self.errors)} of {self.total} failed:"]
-        for count, first in self.groups():
-            name, text = _name_and_text(first)
+        groups = list(self.groups())
+        for count, first in groups[:_MOST_GROUPS]:
+            name = ": ".join(filter(None, _name_and_text(first)))
             place = f"  (first: {first.where()})" if isinstance(first, RemoteError) else ""
-            lines.append(f"  {count} x {name}: {text}{place}")
+            lines.append(f"  {count} x {name}{place}")
+        if others := groups[_MOST_GROUPS:]:
+            lines.append(f"  {sum(count for count, _ in others)} others")
         return "\n".join(lines)
 
     def _render_traceback_(self) -> list[str]:
@@ -315,6 +325,9 @@ class CompositeError(IpyAsyncResultError):
 
 
 def _name_and_text(error: BaseException) -> tuple[str, str]:
+    """What errors of one group have in common: not the task, not the engine's number of a cell."""
     if isinstance(error, RemoteError):
-        return error.ename, error.evalue
+        return error.ename, _CELL.sub("<cell>", error.evalue)
+    if isinstance(error, TaskAborted):
+        return type(error).__name__, "aborted before it ran"
     return type(error).__name__, str(error)

@@ -18,6 +18,7 @@ from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.runtime import (
+    clean_stale_folders,
     cluster_folder,
     new_cluster_id,
     read_cluster_file,
@@ -102,6 +103,7 @@ class Cluster:
         """
         if self._hub is not None:
             return self
+        clean_stale_folders()
         self._folder = cluster_folder(self.cluster_id, create=True)
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -238,6 +240,8 @@ def _environment() -> dict[str, str]:
 def _stop(hub: subprocess.Popen[bytes] | None, folder: Path, persist: bool) -> None:
     """End the hub; it ends its engines and removes its files."""
     if persist:
+        if hub is not None:
+            hub.returncode = 0  # it goes on: Popen must not warn about that
         return
     if hub is not None and hub.poll() is None:
         hub.terminate()

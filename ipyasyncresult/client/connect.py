@@ -7,7 +7,7 @@ from typing import Any
 
 from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.cluster import Cluster
-from ipyasyncresult.client.reattach import client_for
+from ipyasyncresult.client.reattach import client_for, newest_client
 from ipyasyncresult.wire.runtime import read_cluster_file, runtime_folder
 
 __all__ = ["connect", "default_client"]
@@ -60,14 +60,16 @@ def default_client() -> Client:
     """The client that the magics and :func:`connect` share in this process."""
     global _default
     with _lock:
-        if _default is None or _default.closed:
-            _default = _join_persistent() or Cluster().start_and_connect_sync()
-        return _default
+        client = newest_client() or _join_persistent()
+        if client is None:
+            # Kept here: nobody else may hold it, and it ends with this process.
+            client = _default = Cluster().start_and_connect_sync()
+        return client
 
 
 def has_default_client() -> bool:
     """Whether :func:`default_client` would start nothing new."""
-    return _default is not None and not _default.closed
+    return newest_client() is not None
 
 
 def _join_persistent() -> Client | None:

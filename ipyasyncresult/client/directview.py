@@ -67,10 +67,14 @@ class DirectView(View):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         targets: Targets = None,
+        options: int = 0,
     ) -> AsyncResult:
         chosen, single = self._chosen(targets)
         data, buffers = dump_arguments(args, kwargs or {})
-        return self._send(dump_function(f), data, buffers, chosen, function_name(f), single=single)
+        return self._send(
+            dump_function(f), data, buffers, chosen, function_name(f),
+            single=single, options=options,
+        )  # fmt: skip
 
     def _send(
         self,
@@ -150,15 +154,14 @@ class DirectView(View):
         block: bool | None = None,
         track: bool | None = None,
     ) -> Any:
-        """Set variables on each engine."""
+        """Set variables on each engine.  When it waits, it returns None."""
         del track
         if not isinstance(ns, Mapping):
             raise TypeError(f"ns must be a dict of names and values, not {type(ns).__name__}")
         for name in ns:
             if not str(name).isidentifier():
                 raise ValueError(f"a variable needs a name that is an identifier, not {name!r}")
-        result = self._call(namespace.push, (dict(ns),), targets=targets)
-        return self._finish(result, block)
+        return self._finish_quietly(self._call(namespace.push, (dict(ns),), targets=targets), block)
 
     def pull(
         self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None
@@ -197,6 +200,8 @@ class DirectView(View):
     ) -> Any:
         """Deal a sequence out: each engine gets its part as variable `key`.
 
+        When it waits, it returns None.
+
         Parameters
         ----------
         key : str
@@ -214,7 +219,12 @@ class DirectView(View):
             part = partition.getPartition(seq, p, len(chosen))
             value = part[0] if flatten and len(part) == 1 else part
             results.append(self._call(namespace.push, ({key: value},), targets=[target]))
-        return self._finish(AsyncResult.join(*results), block)
+        return self._finish_quietly(AsyncResult.join(*results), block)
+
+    def _finish_quietly(self, result: AsyncResult, block: bool | None) -> AsyncResult | None:
+        """Without the values, a None for each engine, which a notebook would show."""
+        finished = self._finish(result, block)
+        return finished if finished is result else None
 
     def gather(
         self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.client.reattach import forget_client
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map, check_chunksize
 from ipyasyncresult.core.waitable import TaskFuture
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
+from ipyasyncresult.wire.messages import FIRST
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.client import Client
@@ -36,7 +38,7 @@ class EngineExecutor(concurrent.futures.Executor):
     mp_context : optional
         Accepted for ``ProcessPoolExecutor``'s sake: engines are always forked from a clean process.
     initializer : callable, optional
-        Called with `initargs` on each engine first.
+        Called with `initargs` on each engine first, also on those that replace dead ones.
     initargs : tuple
     client : Client, optional
         Use its engines; `shutdown` then leaves them alone.
@@ -61,6 +63,7 @@ class EngineExecutor(concurrent.futures.Executor):
             from ipyasyncresult.client.cluster import Cluster
 
             client = Cluster(n=max_workers).start_and_connect_sync()
+            forget_client(client)
         self._client = client
         self._view = client.load_balanced_view()
         self._lock = threading.Lock()
@@ -68,7 +71,7 @@ class EngineExecutor(concurrent.futures.Executor):
         self._under_way: set[TaskFuture] = set()
         if initializer is not None:
             try:
-                client[:].apply_sync(initializer, *initargs)
+                client[:]._call(initializer, initargs, options=FIRST).get()
             except BaseException:
                 self.shutdown()
                 raise

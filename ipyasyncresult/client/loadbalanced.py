@@ -15,8 +15,8 @@ from ipyasyncresult.client.view import (
 )
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
-from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
+from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 

@@ -9,14 +9,26 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.client import Client
     from ipyasyncresult.core.asyncresult import AsyncResult
 
-__all__ = ["client_for", "reattach", "register_client"]
+__all__ = ["client_for", "forget_client", "newest_client", "reattach", "register_client"]
 
 _clients: weakref.WeakValueDictionary[str, Client] = weakref.WeakValueDictionary()
 
 
 def register_client(client: Client) -> None:
-    """Let pickled results of this cluster use this client."""
+    """Let the magics, :func:`connect` and pickled results find this client."""
+    _clients.pop(client.cluster_id, None)  # to the end
     _clients[client.cluster_id] = client
+
+
+def forget_client(client: Client) -> None:
+    """It serves one purpose only, and is not for others to find."""
+    if _clients.get(client.cluster_id) is client:
+        del _clients[client.cluster_id]
+
+
+def newest_client() -> Client | None:
+    """The last one that was made and is open."""
+    return next((one for one in reversed(list(_clients.values())) if not one.closed), None)
 
 
 def client_for(cluster_id: str) -> Client:

@@ -115,7 +115,7 @@ class AsyncResult(Waitable, Insight, Controllable):
         single: bool = False,
         tally: Tally | None = None,
     ) -> Self:
-        """A result over records at hand, finished or not; `tally`, if given, counts them already."""
+        """A result over records at hand, finished or not; a `tally` given counts them already."""
         self = cls.__new__(cls)
         self._set_up(client, records, fname, targets, tracker, single=single, tally=tally)
         return self

@@ -287,11 +287,11 @@ class Batch:
 
     def linger(self, record: TaskRecord) -> None:
         """The task ended, but output of its threads may still come."""
-        self._ledger._lingering[record.msg_id] = record  # noqa: SLF001
+        self._ledger._lingering[record.msg_id] = record
 
     def output(self, msg_id: str, outputs: Sequence[Output]) -> None:
         """More output, in order; also after the end of a task that lingers."""
-        record = self._ledger._lingering.get(msg_id) or self.get(msg_id)  # noqa: SLF001
+        record = self._ledger._lingering.get(msg_id) or self.get(msg_id)
         if record is None or not outputs:
             return
         if record.outputs is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Self
 
 from ipyasyncresult.core.asyncresult import AsyncResult, check_ready
@@ -117,6 +118,28 @@ class AsyncMapResult(AsyncResult):
         if self._describe_item is None:
             return f"item {first}"
         return f"item {first}: {self._describe_item(first)}"
+
+    def failures(self, limit: int = 10) -> list[tuple[int, str]]:
+        """Position and one-line text of the first failed items, at most `limit`."""
+        return list(islice(self._failures(), limit))
+
+    def _failures(self) -> Iterator[tuple[int, str]]:
+        for record, positions in zip(self.records, self._positions(), strict=True):
+            if record.failed_items:
+                items = items_of(self._ledger.codec, record)
+                for position, item in zip(positions, items, strict=False):
+                    if isinstance(item, Failed):
+                        yield position, str(item.error).partition("\n")[0]
+
+    def _positions(self) -> Iterator[range]:
+        """Where the items of each task stand in the map."""
+        start = 0
+        for part, record in enumerate(self.records):
+            if self._partition.name == "b":
+                yield range(start, start + record.items)
+                start += record.items
+            else:
+                yield range(part, len(self), len(self.records))
 
     # -- iteration -------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -182,13 +181,12 @@ class TaskFuture(concurrent.futures.Future[Any]):
         return error
 
     def _wait_done(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        # The source's own wait may receive in this thread, which saves a switch.
+        # Not for `settle`: that comes from the thread of callbacks, which may be this one.
         if not self._source._wait(timeout):
             raise TimeoutError(f"no result within {timeout} s; the task goes on")
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        with contextlib.suppress(concurrent.futures.CancelledError):
-            super().exception(left)
+
+    def done(self) -> bool:
+        return super().done() or self._source.ready()
 
     def running(self) -> bool:
         return not self.done() and self._source.counts().running > 0

@@ -38,12 +38,11 @@ def stream_output(result: ShownResult) -> Iterator[None]:
     At the end everything that arrived until then has been shown, also after an error or an
     interrupt.
     """
-    outlet = outlet_of_this_cell()
-    live = LiveOutputs(outlet)
+    live = LiveOutputs(outlet_of_this_cell())
     stop = result.follow(live.show_new)
     try:
-        live.show_new(result.records)
-        outlet.flush()  # a kernel's cell may be over before the next turn of its stream
+        # At once: a kernel's cell may be over before the next turn of its stream.
+        live.show_new(result.records, at_once=True)
         yield
     finally:
         stop()
@@ -68,13 +67,17 @@ class LiveOutputs:
         self._cursors: dict[str, int] = {}  # how many outputs of a task were shown
         self._lines = LiveLines(outlet, clock, beside_bars)
         self._displays: dict[str, TaskDisplays] = {}
+        # Values of cells come last, in the order of the engines and not of their arrival.
+        self._results: dict[str, list[Output]] = {}
 
-    def show_new(self, records: Sequence[TaskRecord]) -> None:
-        """Show what the tasks wrote since they were looked at last."""
+    def show_new(self, records: Sequence[TaskRecord], *, at_once: bool = False) -> None:
+        """Show what the tasks wrote since they were looked at last, `at_once` or a bit later."""
         with self._lock:
             self._show_new(records)
             self._lines.show_unfinished()
-            if not self._outlet.is_rich:  # a kernel sends by itself, every 0.2 s: fewer messages
+            if (
+                at_once or not self._outlet.is_rich
+            ):  # a kernel sends by itself, every 0.2 s: fewer messages
                 self._outlet.flush()
 
     def finish(self, records: Sequence[TaskRecord]) -> None:
@@ -82,6 +85,7 @@ class LiveOutputs:
         with self._lock:
             self._show_new(records)
             self._lines.end_all_lines()
+            self._show_results(records)
             self._lines.clear_bottom()
             self._outlet.flush()
 
@@ -110,10 +114,23 @@ class LiveOutputs:
             prefix = prefix_of(kind, record.engine_id)
             self._lines.write(msg_id, kind, prefix, output.text)
             return
+        if kind == "execute_result":
+            self._results.setdefault(msg_id, []).append(output)
+            return
         self._lines.end_lines(msg_id)  # what the task began to print stands before its display
+        self._show_rich(record, output)
+
+    def _show_results(self, records: Sequence[TaskRecord]) -> None:
+        for record in records:
+            for output in self._results.pop(record.msg_id, ()):
+                self._show_rich(record, output)
+
+    def _show_rich(self, record: TaskRecord, output: Output) -> None:
+        kind = output.kind
         if self._outlet.is_rich:
+            displays = self._displays.get(record.msg_id)
             if displays is None:
-                displays = self._displays[msg_id] = TaskDisplays(self._outlet)
+                displays = self._displays[record.msg_id] = TaskDisplays(self._outlet)
             displays.show(output, record.engine_id)
         elif kind != "clear_output":
             self._lines.print("stdout", block_text(display_block(output, record.engine_id)))

@@ -9,25 +9,18 @@ from ipyasyncresult.core.timing import format_seconds
 from ipyasyncresult.display.progress import Progress
 from ipyasyncresult.display.shown import ShownResult
 
-__all__ = ["result_html", "result_text", "state_of"]
+__all__ = ["result_html", "result_text"]
 
 _MOST_FAILURES = 5
 _LONGEST_LINE = 200  # characters of one failure
 _WORTH_SAYING = 1.0  # seconds that unfinished work must have taken
 
-# Each can be read on a light and on a dark page.
-_COLOURS = {"failed": "#e53935", "done": "#388e3c", "running": "#1976d2", "pending": "#808080"}
+# Each can be seen on a light and on a dark page.
+_RUNNING, _DONE, _FAILED = "#1976d2", "#388e3c", "#e53935"
+_TRACK = "rgba(128, 128, 128, 0.25)"
 
 # The padding is that of JupyterLab's text outputs: neighbours stand in one line.
-_BLOCK = "font-size: 90%; line-height: 1.5; padding: 2px 8px"
-_TRACK = "background: rgba(128, 128, 128, 0.25); height: 4px; max-width: 30em; margin: 1px 0"
-
-
-def state_of(counts: Counts) -> str:
-    """``'pending'``, ``'running'``, ``'done'`` or ``'failed'``: of everything together."""
-    if counts.finished < counts.total:
-        return "running" if counts.finished or counts.running else "pending"
-    return "failed" if counts.failed else "done"
+_BLOCK = "font-size: 13px; line-height: 1.5; padding: 2px 8px"
 
 
 def result_text(
@@ -54,16 +47,27 @@ def result_html(
     Static, so that it reads well when saved.
     """
     counts = result.counts()
-    colour = _COLOURS[state_of(counts)]
-    percent = 100 * counts.finished / counts.total if counts.total else 100
     said = ", ".join(_coloured(piece) for piece in _said(result, ending, progress))
     return (
         f'<div class="ipyasyncresult" style="{_BLOCK}">'
         f"<div><b>{escape(result.fname)}</b>: {said}</div>"
-        f'<div style="{_TRACK}">'
-        f'<div style="background: {colour}; height: 4px; width: {percent:.1f}%"></div></div>'
+        f"{_bar_html(counts)}"
         f"{_failures_html(result, counts) if progress is None else ''}</div>"
     )
+
+
+def _bar_html(counts: Counts) -> str:
+    """A bar as long as what has ended; of that the end is red, as much as failed."""
+    bar = ""
+    good = _DONE if counts.finished == counts.total else _RUNNING
+    for colour, number, total in (
+        (good, counts.finished - counts.failed, counts.finished),
+        (_FAILED, counts.finished, counts.total),
+        (_TRACK, 1, 1),
+    ):
+        percent = 100 * number / total if total else 100
+        bar = f'<div style="background: {colour}; height: 4px; width: {percent:.4g}%">{bar}</div>'
+    return f'<div style="max-width: 30em">{bar}</div>'
 
 
 def _said(result: ShownResult, ending: str | None, progress: Progress | None) -> list[str]:
@@ -83,7 +87,7 @@ def _said(result: ShownResult, ending: str | None, progress: Progress | None) ->
 
 def _coloured(piece: str) -> str:
     text = escape(piece)
-    return f'<span style="color: {_COLOURS["failed"]}">{text}</span>' if "failed" in piece else text
+    return f'<span style="color: {_FAILED}">{text}</span>' if "failed" in piece else text
 
 
 def _failures_html(result: ShownResult, counts: Counts) -> str:

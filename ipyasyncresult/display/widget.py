@@ -54,7 +54,7 @@ class LiveView:
         bundle = self._bundle(progress=progress)
         if self._widgets is not None:
             # The very HTML that stays at the end, so that nothing jumps when it is replaced.
-            self._widget = self._widgets.HTML(bundle["text/html"])
+            self._widget = self._widgets.HTML(bundle["text/html"], layout={"margin": "0"})
             # Text and HTML go along for frontends without widgets.
             bundle = {**self._widget._repr_mimebundle_(), **bundle}
         self._is_shown = True

@@ -79,14 +79,15 @@ def run_engine(
     faulthandler.enable(2)  # the nursery reads there what a crash was about
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, counter)
-    signal.signal(signal.SIGINT, lambda *_: _interrupt(runner))
+
+    def interrupt(*_: object) -> None:
+        """An interrupt is for user code; one that comes between two tasks has nothing to do."""
+        __tracebackhide__ = True  # tracebacks end where the user's code was
+        if runner.running:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     loop.run(engine_id, uuid)
-
-
-def _interrupt(runner: Runner) -> None:
-    """An interrupt is for user code; one that comes between two tasks has nothing to do."""
-    if runner.running:
-        raise KeyboardInterrupt
 
 
 class TaskRecorder(Recorder):

@@ -17,6 +17,7 @@ from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
+    FIRST,
     OK,
     Answer,
     Finished,
@@ -43,6 +44,7 @@ class HubState:
         self.archive = archive
         self.tasks = archive.tasks  # all known tasks by id, in the order of their submission
         self.unfinished = 0
+        self.first: dict[tuple[bytes, bytes], HubTask] = {}  # what every new engine runs first
         # Decisions for the server to carry out:
         self.runs = self.scheduler.runs
         self.recalls: list[tuple[EngineState, list[str] | None]] = []
@@ -79,6 +81,9 @@ class HubState:
                 entry.known += 1
             self.unfinished += 1
             self.scheduler.enqueue(held)
+            if task.options & FIRST:  # the archive empties the task itself when it has ended
+                kept = HubTask(msgspec.structs.replace(task), held.function, mine, session, now)
+                self.first[held.function, task.arguments] = kept
 
     def assign(self) -> None:
         """Give work to every engine that has room; fills ``runs``."""
@@ -163,6 +168,13 @@ class HubState:
         engine.ready = True
         self.engines[engine.engine_id] = engine
         self.scheduler.engine_ready(engine)
+        for kept in reversed(self.first.values()):
+            msg_id = f"{kept.task.msg_id}@{engine.uuid}"
+            task = msgspec.structs.replace(kept.task, msg_id=msg_id, target=engine.engine_id)
+            self.unfinished += 1
+            self.scheduler.requeue(
+                HubTask(task, kept.function, kept.frames, kept.session, kept.submitted)
+            )
 
     def engine_lost(self, engine: EngineState, begun: int, details: dict[str, Any]) -> None:
         """An engine died.  What it had begun is lost (or retried); what it had not goes on.
@@ -295,3 +307,4 @@ class HubState:
     def session_gone(self, session: str) -> None:
         """Nobody listens there any more; its tasks go on."""
         self.news.pop(session, None)
+        self.first = {key: kept for key, kept in self.first.items() if kept.session != session}

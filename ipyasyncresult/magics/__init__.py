@@ -19,12 +19,10 @@ else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ipyasyncresult.client.activation import activate
 from ipyasyncresult.magics.enginemagics import EngineMagics
-
-if TYPE_CHECKING:
-    from ipyasyncresult.client.directview import DirectView
 
 __all__ = ["activate", "load", "unload"]
 
@@ -39,28 +37,3 @@ def unload(ipython: Any) -> None:
     loaded: EngineMagics | None = ipython.magics_manager.registry.pop(EngineMagics.__name__, None)
     if loaded is not None:
         loaded.withdraw()
-
-
-def activate(view: DirectView, suffix: str = "") -> None:
-    """Make ``%px{suffix}`` and its family of the running shell use this view.
-
-    Parameters
-    ----------
-    view : DirectView
-    suffix : str
-        With none, plain ``%px`` uses the view from now on.
-
-    Raises
-    ------
-    RuntimeError
-        Outside IPython.
-    ValueError
-        When the suffix does not make the name of a magic.
-    """
-    from IPython.core.getipython import get_ipython
-
-    shell: Any = get_ipython()
-    if shell is None:
-        raise RuntimeError("magics need IPython, which does not run here")
-    shell.extension_manager.load_extension("ipyasyncresult")
-    shell.magics_manager.registry[EngineMagics.__name__].activate(view, suffix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,13 @@ __all__ = ["run_in_foreground", "stop_work"]
 
 _PATIENCE = 2.0
 """Seconds that interrupted engines get to come to an end, so that their last outputs are seen."""
+
+
+class KeyboardInterrupt(builtins.KeyboardInterrupt):
+    """The stop button.  IPython shows it without our frames: where we waited tells nothing."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
 
 
 def run_in_foreground(
@@ -47,7 +55,7 @@ def run_in_foreground(
         When the wait was interrupted, after `stop` and after all outputs were shown.  A second
         interrupt leaves at once.
     """
-    interrupt: KeyboardInterrupt | None = None
+    is_interrupted = False
     failure: BaseException | None = None
     with ExitStack() as streaming:
         try:
@@ -57,12 +65,12 @@ def run_in_foreground(
             result.wait(settings.progress_after)
             if not result.ready():
                 result.wait_interactive()
-        except KeyboardInterrupt as error:
-            interrupt = error
+        except builtins.KeyboardInterrupt:
+            is_interrupted = True
             stop()
     if not settings.stream:
         result.display_outputs(settings.group_outputs, timeout=0)
-    if interrupt is None:
+    if not is_interrupted:
         return failure
     left = result.counts()
     if left.finished < left.total:
@@ -70,7 +78,7 @@ def run_in_foreground(
             f"ipyasyncresult: {left.total - left.finished} of {left.total} tasks go on; "
             "%pxresult waits for them"
         )
-    raise interrupt.with_traceback(None)  # where it waited is of no interest
+    raise KeyboardInterrupt("the cell was interrupted")
 
 
 def stop_work(client: Client, result: AsyncResult, number: int) -> None:

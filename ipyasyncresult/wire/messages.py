@@ -22,6 +22,7 @@ __all__ = [
     "CELL",
     "CHUNK",
     "ERROR",
+    "FIRST",
     "MALFORMED",
     "NO_HISTORY",
     "OK",
@@ -72,8 +73,8 @@ PROTOCOL = 1
 CALL, CELL, CHUNK, STAR_CHUNK = range(4)
 # How it ended on its engine.
 OK, ERROR, PARTIAL = range(3)
-# Options of a cell, as bits.
-SILENT, NO_HISTORY = 1, 2
+# Options, as bits.
+SILENT, NO_HISTORY, FIRST = 1, 2, 4
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):
@@ -92,7 +93,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     label: str | None = None
     retries: int = 0
     options: int = 0
-    """Of a cell: SILENT, NO_HISTORY."""
+    """Of a cell: SILENT, NO_HISTORY.  Of a call: FIRST, engines that come later run it first."""
     items: int = 1
     """How many items of a map it stands for."""
 

@@ -6,6 +6,7 @@ abstract socket, nothing that another user of the machine could connect to.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,9 @@ __all__ = [
     "ClusterFile",
     "RuntimeFolderError",
     "check_private",
+    "clean_stale_folders",
     "cluster_folder",
+    "is_alive",
     "new_cluster_id",
     "read_cluster_file",
     "remove_folder",
@@ -31,6 +35,7 @@ __all__ = [
 ]
 
 _MAX_SOCKET_PATH = 107  # bytes, of sockaddr_un.sun_path without its NUL (unix(7)); macOS: 103
+_STARTING = 120.0  # seconds that a hub may take to write its file
 _CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
@@ -144,6 +149,30 @@ def read_cluster_file(folder: Path) -> ClusterFile | None:
         return msgspec.json.decode((folder / "cluster.json").read_bytes(), type=ClusterFile)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
+
+
+def clean_stale_folders() -> None:
+    """Remove what hubs left that were killed."""
+    for folder in runtime_folder().iterdir():
+        described = read_cluster_file(folder)
+        if described is None:
+            # A hub that is starting has not written its file yet.
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _STARTING:
+                    remove_folder(folder)
+        elif not is_alive(described.pid):
+            remove_folder(folder)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def remove_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ import cloudpickle
 from ipyasyncresult.core.failure import Failure, encode_failure
 from ipyasyncresult.worker.text import bounded, encodable
 
-__all__ = ["describe_call", "describe_failure", "format_error"]
+__all__ = ["cut_hidden_frames", "describe_call", "describe_failure", "format_error"]
 
 T = TypeVar("T")
 
@@ -85,6 +85,8 @@ def format_error(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         # What did not fit may hang on the frames' variables.
         traceback.clear_frames(error.__traceback__)
+    if isinstance(error, KeyboardInterrupt):
+        cut_hidden_frames(frames)
     limit = -_MANY_FRAMES if _longer_than(frames, _MANY_FRAMES) else None
     described = traceback.TracebackException(type(error), error, frames, limit=limit, compact=True)
     return bounded("".join([bounded(line) for line in described.format()]))
@@ -98,6 +100,17 @@ def _skip_our_frames(frames: TracebackType | None) -> TracebackType | None:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(folders):
         frames = frames.tb_next
     return frames
+
+
+def cut_hidden_frames(frames: TracebackType | None) -> None:
+    """End the traceback where the user's code was, not in the handler of the signal."""
+    last = None
+    while frames is not None:
+        if not frames.tb_frame.f_locals.get("__tracebackhide__"):
+            last = frames
+        frames = frames.tb_next
+    if last is not None:
+        last.tb_next = None
 
 
 def _longer_than(frames: TracebackType | None, limit: int) -> bool:

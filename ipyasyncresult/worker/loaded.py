@@ -13,7 +13,6 @@ import dis
 import functools
 import importlib
 import inspect
-import pickle
 import sys
 import threading
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from ipyasyncresult.core.unpickling import loads
 from ipyasyncresult.worker.awaiting import settle
 from ipyasyncresult.worker.namespace import current_namespace
 
@@ -240,7 +240,7 @@ def load_function(data: bytes) -> LoadedFunction:
             pass
         return loaded
     data = bytes(data)
-    loaded = LoadedFunction(pickle.loads(data))
+    loaded = LoadedFunction(loads(data))
     if _USES_REFERENCE not in data:
         _remember(data, loaded)
     return loaded

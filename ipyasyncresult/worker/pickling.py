@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
+from ipyasyncresult.core.unpickling import loads
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.worker.namespace import Reference, resolve_reference
 from ipyasyncresult.worker.offender import Pickler, describe_offender
@@ -130,7 +131,7 @@ def load_arguments(
     data: Buffer, buffers: Sequence[Buffer] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments from :func:`dump_arguments`; raises whatever their unpickling raises."""
-    args, kwargs = pickle.loads(data, buffers=buffers)
+    args, kwargs = loads(bytes(data), buffers)
     return args, kwargs
 
 
@@ -169,4 +170,4 @@ def _is_lazy(value: Any) -> bool:
 
 def load_result(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     """The value from :func:`dump_result`; raises whatever its unpickling raises."""
-    return pickle.loads(data, buffers=buffers)
+    return loads(bytes(data), buffers)

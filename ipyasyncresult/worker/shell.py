@@ -23,7 +23,7 @@ from traitlets.config import Config
 from ipyasyncresult.core.outputs import Output, OutputKind
 from ipyasyncresult.worker.awaiting import run_coroutine
 from ipyasyncresult.worker.capture import current_recorder
-from ipyasyncresult.worker.failures import format_error
+from ipyasyncresult.worker.failures import cut_hidden_frames, format_error
 from ipyasyncresult.worker.recorder import Recorder
 
 __all__ = ["EngineShell"]
@@ -165,7 +165,9 @@ class EngineShell(InteractiveShell):
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         kwargs["exception_only"] = False  # of a SystemExit, too, one wants to know where
-        _, error, _ = exc_tuple or sys.exc_info()
+        _, error, frames = exc_tuple or sys.exc_info()
+        if isinstance(error, KeyboardInterrupt):
+            cut_hidden_frames(frames)
         if error is not None and _holds_group(error):
             # IPython would print these itself, past `_showtraceback`.
             self._showtraceback(type(error), error, [format_error(error)])

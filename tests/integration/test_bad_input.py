@@ -296,7 +296,12 @@ def test_a_remote_error_is_pickled_with_what_it_knows(client: ipar.Client) -> No
 
 
 def test_an_exit_in_a_cell_ends_neither_engine_nor_client(client: ipar.Client) -> None:
-    for code in ("import sys; sys.exit(2)", "raise KeyboardInterrupt", "exit()", "raise SystemExit"):
+    for code in (
+        "import sys; sys.exit(2)",
+        "raise KeyboardInterrupt",
+        "exit()",
+        "raise SystemExit",
+    ):
         result = client[0].execute(code)
         with pytest.raises(ipar.RemoteError):
             result.get(AT_ONCE)
@@ -305,7 +310,7 @@ def test_an_exit_in_a_cell_ends_neither_engine_nor_client(client: ipar.Client) -
 def test_causes_and_notes_are_told(client: ipar.Client) -> None:
     def fail() -> None:
         try:
-            raise KeyError("cause")
+            {}["cause"]
         except KeyError as error:
             wrapped = ValueError("effect")
             wrapped.add_note("a hint")
@@ -322,7 +327,7 @@ def test_members_of_a_group_are_handled_by_except_star(client: ipar.Client) -> N
     def fail() -> None:
         raise ExceptionGroup("two", [ValueError("a"), KeyError("b")])
 
-    seen = []
+    seen: list[BaseException] = []
     try:
         client[0].apply_sync(fail)
     except* ValueError as group:

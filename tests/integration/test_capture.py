@@ -6,7 +6,7 @@ import queue
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -58,7 +58,9 @@ def test_both_streams_and_displays_arrive_in_order(client: ipar.Client) -> None:
 
 
 def test_each_task_has_its_own_outputs(client: ipar.Client) -> None:
-    result = client.load_balanced_view().map_async(lambda n: print("task", n), range(30), chunksize=1)
+    result = client.load_balanced_view().map_async(
+        lambda n: print("task", n), range(30), chunksize=1
+    )
     result.get()
     assert result.stdout == [f"task {n}\n" for n in range(30)]
 
@@ -207,7 +209,14 @@ def test_what_c_code_and_children_write_keeps_its_place(client: ipar.Client) -> 
 
     result = client[0].apply_async(write)
     result.get()
-    assert result.stdout.split("\n") == ["python", "descriptor", "printf", "child", "python again", ""]
+    assert result.stdout.split("\n") == [
+        "python",
+        "descriptor",
+        "printf",
+        "child",
+        "python again",
+        "",
+    ]
     assert result.stderr == "oops\nand stderr\n"
     following = client[0].apply_async(print, "next")
     following.get()
@@ -289,8 +298,10 @@ def test_threads_print_into_the_task_that_started_them(
     second = client[0].apply_async(run_meanwhile, go, said)
     second.get(timeout=30)
     assert second.stdout == "other\n"
-    assert client.get_result(first.msg_ids[0]).get(timeout=30) is None
-    assert client.get_result(first.msg_ids[0]).stdout == "early\nlate\n"
+    assert client._connection.wait(lambda: first.stdout == "early\nlate\n", 30)
+    again = client.get_result(first.msg_ids[0])
+    assert again.get(timeout=30) is None
+    assert again.stdout == "early\nlate\n"
 
 
 # ---------------------------------------------------------------------------- live and bounded

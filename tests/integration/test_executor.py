@@ -1,10 +1,11 @@
-"""``EngineExecutor`` takes the place of ``ProcessPoolExecutor``; CPython's own tests are the model."""
+"""``EngineExecutor`` takes the place of ``ProcessPoolExecutor``; CPython's tests are the model."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures as cf
 import itertools
+import operator
 import os
 import signal
 import threading
@@ -72,7 +73,7 @@ def test_no_keyword_is_taken(executor: ipar.EngineExecutor) -> None:
 
 
 def test_errors_are_of_their_own_type(executor: ipar.EngineExecutor) -> None:
-    future = executor.submit(lambda: {}["gone"])  # type: ignore[var-annotated]
+    future = executor.submit(operator.getitem, {}, "gone")
     with pytest.raises(KeyError) as caught:
         future.result()
     assert caught.value.args == ("gone",)
@@ -105,6 +106,7 @@ def test_done_callbacks_get_the_future(executor: ipar.EngineExecutor) -> None:
     called = threading.Event()
 
     def callback(future: cf.Future[int]) -> None:
+        assert executor.submit(square, 4).result(30) == 16
         got.append(future)
         called.set()
 
@@ -119,7 +121,11 @@ def test_wait_and_as_completed_see_what_ends_first(
     executor: ipar.EngineExecutor, new_gate: NewGate
 ) -> None:
     go = new_gate("go")
-    slow, fast, wrong = executor.submit(go.wait), executor.submit(square, 2), executor.submit(int, "x")
+    slow, fast, wrong = (
+        executor.submit(go.wait),
+        executor.submit(square, 2),
+        executor.submit(int, "x"),
+    )
     done, pending = cf.wait([slow, fast, wrong], return_when=cf.FIRST_EXCEPTION, timeout=30)
     assert wrong in done
     assert slow in pending
@@ -285,7 +291,7 @@ def test_a_killed_engine_breaks_only_the_future_that_ran_on_it(
 
 def test_the_initializer_runs_on_every_engine(new_gate: NewGate) -> None:
     def prepare(value: int) -> None:
-        global prepared  # noqa: PLW0603
+        global prepared
         prepared = value
 
     with ipar.EngineExecutor(2, initializer=prepare, initargs=(7,)) as executor:
@@ -303,7 +309,7 @@ def test_the_initializer_runs_on_every_engine(new_gate: NewGate) -> None:
 
 def test_an_engine_that_takes_the_place_of_a_dead_one_is_initialized_too() -> None:
     def prepare() -> None:
-        global prepared  # noqa: PLW0603
+        global prepared
         prepared = 5
 
     with ipar.EngineExecutor(1, initializer=prepare) as executor:

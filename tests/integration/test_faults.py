@@ -347,7 +347,7 @@ def interrupt_when_it_says_so(script: Any) -> str:
         "next(iter(view.map_async(gate.wait_for, [1, 2])))",
         "held.as_future().result()",
         "held.wait_interactive()",
-        "client.load_balanced_view().apply_sync(gate.wait_for, 1)",
+        "view.apply_sync(gate.wait_for, 1)",
     ],
 )
 def test_ctrl_c_ends_waiting_and_nothing_else(
@@ -356,7 +356,7 @@ def test_ctrl_c_ends_waiting_and_nothing_else(
     go = new_gate("go")
     script = start_python(
         f"""
-        import pathlib, sys, time
+        import pathlib, sys, threading, time
         import ipyasyncresult as ipar
 
         class Gate:
@@ -368,18 +368,16 @@ def test_ctrl_c_ends_waiting_and_nothing_else(
 
         gate = Gate()
         with ipar.Cluster(n=1) as client:
-            view = client[:]
+            view = client.load_balanced_view()
             held = client[0].apply_async(gate.wait_for, 5)
-            began = None
             try:
-                import threading
                 # Said a moment after the wait began, or before: both must work.
-                threading.Timer(0.05, lambda: print("waiting", flush=True)).start()
+                threading.Timer(0.05, print, ["waiting"], {{"flush": True}}).start()
                 {wait}
             except KeyboardInterrupt:
                 print("interrupted", held.ready())
             gate.path.touch()
-            print(held.get(), client[0].apply_sync(pow, 2, 3), client.load_balanced_view().map_sync(abs, [-1]))
+            print(held.get(), client[0].apply_sync(pow, 2, 3), view.map_sync(abs, [-1]))
         """,
         go.path,
     )
@@ -422,18 +420,15 @@ def test_ctrl_c_reaches_no_engine(start_python: StartPython, new_gate: NewGate) 
         import os, pathlib, signal, sys, time
         import ipyasyncresult as ipar
 
+        path = sys.argv[1]
+
         def wait():
-            while not pathlib.Path(sys.argv[1]).exists():
+            while not pathlib.Path(path).exists():
                 time.sleep(0.005)
             return "not interrupted"
 
         os.setpgid(0, 0)
         with ipar.Cluster(n=1) as client:
-            path = sys.argv[1]
-            def wait():
-                while not pathlib.Path(path).exists():
-                    time.sleep(0.005)
-                return "not interrupted"
             held = client[0].apply_async(wait)
             try:
                 os.killpg(0, signal.SIGINT)

@@ -79,9 +79,14 @@ def test_leaving_the_with_ends_tasks_that_do_not_want_to_end(new_gate: NewGate) 
 
 def test_an_error_in_the_with_ends_the_cluster() -> None:
     processes = []
-    with pytest.raises(ZeroDivisionError), ipar.Cluster(n=1) as client:
-        processes += processes_of(client)
-        client[0].apply_sync(divmod, 1, 0)
+
+    def use() -> None:
+        with ipar.Cluster(n=1) as client:
+            processes.extend(processes_of(client))
+            client[0].apply_sync(divmod, 1, 0)
+
+    with pytest.raises(ZeroDivisionError):
+        use()
     assert are_gone(processes)
 
 
@@ -353,9 +358,7 @@ def test_a_hub_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> No
     assert not cluster_folder(cluster.cluster_id).exists()
 
 
-def test_engines_that_cannot_start_say_why(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_engines_that_cannot_start_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # What every engine needs cannot be imported.
     broken = tmp_path / "IPython"
     broken.mkdir()
@@ -409,14 +412,12 @@ def test_engines_see_what_the_client_may_import_and_its_environment(
     monkeypatch.setenv("FOR_ENGINES", "yes")
 
     def look() -> Any:
-        import os
-
         import only_here  # type: ignore[import-not-found]
 
-        return only_here.value, os.environ["FOR_ENGINES"], os.getcwd()
+        return only_here.value, os.environ["FOR_ENGINES"], str(Path.cwd())
 
     with ipar.Cluster(n=1) as client:
-        assert client[0].apply_sync(look) == (12, "yes", os.getcwd())
+        assert client[0].apply_sync(look) == (12, "yes", str(Path.cwd()))
 
 
 def test_every_client_of_a_cluster_hears_of_its_engines() -> None:

@@ -57,7 +57,7 @@ def test_asking_too_early_says_so_and_does_no_harm(client: ipar.Client, new_gate
         assert isinstance(caught.value, TimeoutError)
         assert isinstance(caught.value, multiprocessing.TimeoutError)
     assert not result.ready()
-    assert result.wait(timeout=0.01) is None  # type: ignore[func-returns-value]
+    assert result.wait(timeout=0.01) is None
     with pytest.raises(ipar.ResultNotReady) as early:
         result.successful()
     assert isinstance(early.value, AssertionError)
@@ -142,7 +142,10 @@ async def test_results_are_awaited(client: ipar.Client, new_gate: NewGate) -> No
     go.open()
     assert await slow is None
     assert await client[:].apply_async(square, 2) == [4, 4, 4]
-    assert await asyncio.gather(*(view.apply_async(square, n)._get_async() for n in (1, 2))) == [1, 4]
+    assert await asyncio.gather(*(view.apply_async(square, n)._get_async() for n in (1, 2))) == [
+        1,
+        4,
+    ]
     assert [item async for item in view.map_async(square, range(5))] == [0, 1, 4, 9, 16]
     with pytest.raises(ZeroDivisionError):
         await view.apply_async(invert, 0)
@@ -197,7 +200,9 @@ def test_results_by_engine(client: ipar.Client) -> None:
     by_engine = result.get_dict()
     assert by_engine == {i: about["pid"] for i, about in client.engines.items()}
     assert result.result_dict == by_engine
-    twice = ipar.AsyncResult.join(client[1].apply_async(square, 2), client[1].apply_async(square, 3))
+    twice = ipar.AsyncResult.join(
+        client[1].apply_async(square, 2), client[1].apply_async(square, 3)
+    )
     with pytest.raises(ValueError, match="multi=True"):
         twice.get_dict()
     assert twice.get_dict(multi=True) == {1: [4, 9]}
@@ -440,7 +445,11 @@ def test_a_view_interrupts_its_engines(client: ipar.Client, new_gate: NewGate) -
 
 def test_an_interrupt_of_an_idle_engine_is_no_harm(client: ipar.Client) -> None:
     pids = client[:].apply_sync(os.getpid)
-    assert client.send_signal(signal.SIGINT) == {"0": "signalled", "1": "signalled", "2": "signalled"}
+    assert client.send_signal(signal.SIGINT) == {
+        "0": "signalled",
+        "1": "signalled",
+        "2": "signalled",
+    }
     assert client[:].apply_sync(os.getpid) == pids
 
 
@@ -598,7 +607,9 @@ def test_the_hub_tells_what_it_knows_of_tasks(client: ipar.Client, new_gate: New
     assert client.result_status(ids, status_only=False)[ids[0]] == 4
     (row,) = client.db_query({"msg_id": ids[1]})
     assert (row["status"], row["engine_id"]) == ("error", 1)
-    assert client.db_query({"status": "error", "msg_id": ids[1]}, keys=["target"]) == [{"target": 1}]
+    assert client.db_query({"status": "error", "msg_id": ids[1]}, keys=["target"]) == [
+        {"target": 1}
+    ]
     with pytest.raises(UnknownTaskError):
         client.result_status("no-1")
     go.open()

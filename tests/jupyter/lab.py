@@ -206,7 +206,7 @@ class Lab:
 
     @contextlib.contextmanager
     def notebook(self, name: str, cells: Sequence[str] = ()) -> Iterator[Notebook]:
-        """An open notebook, made of `cells` if there are any; at the end its kernel is shut down."""
+        """An open notebook, made of `cells` if there are any; closed at the end."""
         if cells:
             self.write(name, cells)
         opened = self.open(name)

@@ -233,7 +233,7 @@ assert presenter().wait_interactive(Presenting(engines.result), 1.0, None)
 """)
     (first,) = displays_of(seen, cell)
     assert "application/vnd.jupyter.widget-view+json" in first["data"]
-    assert first["data"]["text/plain"].startswith("work: 0/2 pending")
+    assert first["data"]["text/plain"].startswith("work: 0/2")
     last = displays_of(seen, cell, "update_display_data")[-1]
     assert set(last["data"]) == {"text/plain", "text/html"}
     assert last["data"]["text/plain"].startswith("work: 2/2 done")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ipyasyncresult import AsyncMapResult, TimeoutError
-from ipyasyncresult.core.partition import RoundRobinMap
+from ipyasyncresult.core.partition import Map, RoundRobinMap
 from ipyasyncresult.errors import CompositeError, EngineError, RemoteError, TaskAborted
 from ipyasyncresult.testing import FakeClient
 
@@ -149,6 +149,20 @@ def test_a_failed_item_does_not_lose_its_siblings(client: FakeClient) -> None:
     values = amr.get(return_exceptions=True)
     assert [isinstance(value, RemoteError) for value in values] == [False, True, True, False, False]
     assert not amr.successful()
+
+
+@pytest.mark.parametrize(
+    ("partition", "positions"), [(Map(), [1, 3, 4]), (RoundRobinMap(), [1, 2, 3])]
+)
+def test_failures_are_listed_by_the_position_of_the_item(
+    client: FakeClient, partition: Map, positions: list[int]
+) -> None:
+    amr = client.submit_map([3, 2], partition=partition)
+    client.finish(amr.msg_ids[0], [0, None, 4], failures={1: ValueError("x")})
+    client.lose(amr.msg_ids[1])
+    failures = amr.failures()
+    assert sorted(position for position, _ in failures) == positions
+    assert ("ValueError: x" in dict(failures).values(), len(amr.failures(2))) == (True, 2)
 
 
 def test_failed_items_are_raised_grouped_and_one_by_one(client: FakeClient) -> None:

@@ -245,7 +245,7 @@ def test_the_widget_is_replaced_by_html_and_text_at_the_end() -> None:
     first, last = published(Work(steps(10, failed=1)), with_widgets=True)
     assert set(first) == {"text/plain", "text/html", VIEW}
     assert set(last) == {"text/plain", "text/html"}
-    assert last["text/plain"] == "fit <b>$x$: 10/10 failed, 1 failed, 12 s"
+    assert last["text/plain"] == "fit <b>$x$: 10/10 done in 12 s, 1 failed"
 
 
 def test_the_widget_shows_the_numbers_and_escapes_the_name() -> None:
@@ -253,9 +253,10 @@ def test_the_widget_shows_the_numbers_and_escapes_the_name() -> None:
     view = LiveView(Work(steps(4)), outlet)
     view.show(Progress(10, 0, 2, 8, 0, 2, elapsed=0.0))
     view.update(Progress(10, 4, 2, 4, 1, 2, elapsed=2.0, rate=2.0, remaining=3.0))
-    bar, label = view._box.children
-    assert (bar.value, bar.bar_style) == (0.4, "danger")
-    assert label.value == ("fit &lt;b&gt;$x$: 4/10, 2 running, 1 failed, 2/s, 0:03 left")
+    shown = view._widget.value
+    assert "<b>fit &lt;b&gt;$x$</b>: 4/10 in 12 s, 2 running, " in shown
+    assert "1 failed</span>, 2/s, 0:03 left" in shown
+    assert "width: 40%" in shown
     view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), "done")
 
 
@@ -270,7 +271,7 @@ def test_no_widget_model_stays_behind() -> None:
 def test_without_widgets_text_and_html_are_updated() -> None:
     bundles = published(Work(steps(4)), with_widgets=False, ending="interrupted")
     assert [set(bundle) for bundle in bundles] == [{"text/plain", "text/html"}] * 3
-    assert "4/10 interrupted" in str(bundles[-1]["text/plain"])
+    assert "4/10, interrupted after 12 s" in str(bundles[-1]["text/plain"])
 
 
 def test_widgets_that_are_asked_for_and_not_there_are_named(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import pytest
 
 from ipyasyncresult.core.task import Counts
-from ipyasyncresult.display.reprs import result_html, result_text, state_of
+from ipyasyncresult.display.progress import Progress
+from ipyasyncresult.display.reprs import result_html, result_text
 
 
 @dataclass
@@ -48,25 +50,13 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize(
-    ("counts", "state"),
-    [
-        (Counts(3, 0, 0, 0), "pending"),
-        (Counts(3, 0, 0, 1), "running"),
-        (Counts(3, 2, 1, 0), "running"),
-        (Counts(3, 3, 1, 0), "failed"),
-        (Counts(3, 3, 0, 0), "done"),
-        (Counts(0, 0, 0, 0), "done"),
-    ],
-)
-def test_the_state_is_that_of_everything_together(counts: Counts, state: str) -> None:
-    assert state_of(counts) == state
-
-
-@pytest.mark.parametrize(
     ("counts", "text"),
     [
-        (Counts(40, 12, 2, 4), "measure: 12/40 running, 4 running, 24 queued, 2 failed, 4.1 s"),
-        (Counts(4000, 4000, 0, 0), "measure: 4,000/4,000 done, 4.1 s"),
+        (Counts(40, 12, 2, 4), "measure: 12/40 in 4.1 s, 4 running, 24 queued, 2 failed"),
+        (Counts(40, 0, 0, 0), "measure: 0/40 in 4.1 s, 40 queued"),
+        (Counts(4000, 4000, 0, 0), "measure: 4,000/4,000 done in 4.1 s"),
+        (Counts(3, 3, 1, 0), "measure: 3/3 done in 4.1 s, 1 failed"),
+        (Counts(0, 0, 0, 0), "measure: 0/0 done in 4.1 s"),
     ],
 )
 def test_text_and_html_say_the_same(counts: Counts, text: str) -> None:
@@ -75,10 +65,39 @@ def test_text_and_html_say_the_same(counts: Counts, text: str) -> None:
 
 
 def test_how_the_wait_ended_takes_the_place_of_the_state() -> None:
-    looks = Looks(Counts(4, 1, 0, 2))
-    said = "measure: 1/4 interrupted, 2 running, 1 queued, 4.1 s"
+    looks = Looks(Counts(4, 1, 1, 2))
+    said = "measure: 1/4, interrupted after 4.1 s, 1 failed"
     assert result_text(looks, "interrupted") == said  # type: ignore[arg-type]
     assert Tags(result_html(looks, "interrupted")).text == said  # type: ignore[arg-type]
+
+
+def test_the_time_is_not_worth_saying_before_a_second_of_work_has_passed() -> None:
+    looks = Looks(Counts(4, 0, 0, 2), elapsed=0.002)
+    assert result_text(looks) == "measure: 0/4, 2 running, 2 queued"  # type: ignore[arg-type]
+
+
+def test_who_watches_is_told_the_pace_and_failures_only_in_number() -> None:
+    looks = Looks(Counts(4, 1, 1, 2), errors=[(0, "ValueError: x")])
+    progress = Progress(4, 1, 2, 1, 1, 2, elapsed=4.1, rate=2.0, remaining=3.0)
+    said = "measure: 1/4 in 4.1 s, 2 running, 1 failed, 2/s, 0:03 left"
+    assert result_text(looks, progress=progress) == said  # type: ignore[arg-type]
+    assert Tags(result_html(looks, progress=progress)).text == said  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("counts", "ended", "good"),
+    [
+        (Counts(8, 4, 1, 2), "50%", "75%"),
+        (Counts(8, 0, 0, 2), "0%", "100%"),
+        (Counts(8, 8, 8, 0), "100%", "0%"),
+        (Counts(0, 0, 0, 0), "100%", "100%"),
+    ],
+)
+def test_the_bar_is_as_long_as_what_has_ended_and_red_where_it_failed(
+    counts: Counts, ended: str, good: str
+) -> None:
+    page = result_html(Looks(counts))  # type: ignore[arg-type]
+    assert re.findall(r"; width: ([\d.]+%)", page) == ["100%", ended, good]
 
 
 def test_the_first_failures_are_listed_and_shortened() -> None:

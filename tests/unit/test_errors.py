@@ -310,22 +310,47 @@ def test_get_raises_it_with_the_place_and_what_was_printed_last() -> None:
 
 def test_identical_errors_are_counted_and_the_first_is_located() -> None:
     same = [remote(ZeroDivisionError("division by zero"), engine_id=n) for n in range(37)]
-    error = CompositeError([*same, remote(KeyError("k"), engine_id=5), TaskAborted("a-1")], 100)
+    never_ran = [TaskAborted("a-1"), TaskAborted("a-2")]
+    error = CompositeError([*same, remote(KeyError("k"), engine_id=5), *never_ran], 100)
     assert str(error) == (
-        "39 of 100 failed:\n"
+        "40 of 100 failed:\n"
         "  37 x ZeroDivisionError: division by zero  (first: engine 0)\n"
         "  1 x KeyError: 'k'  (first: engine 5)\n"
-        "  1 x TaskAborted: task a-1 was aborted before it ran"
+        "  2 x TaskAborted: aborted before it ran"
     )
     assert [(count, type(first).__name__) for count, first in error.groups()] == [
         (37, "RemoteZeroDivisionError"),
         (1, "RemoteKeyError"),
-        (1, "TaskAborted"),
+        (2, "TaskAborted"),
     ]
     with pytest.raises(KeyError):
         error.raise_exception(37)
     with pytest.raises(ZeroDivisionError):
         error.raise_exception()
+
+
+def test_one_mistake_in_a_cell_is_one_kind_of_error_on_all_engines() -> None:
+    wrong = [
+        RemoteError(Failure(ename="SyntaxError", evalue=f"invalid (<ipython-input-{n}-0ab1>)"))
+        for n in (7, 12)
+    ]
+    assert str(CompositeError(wrong, 2)).splitlines()[1:] == [
+        "  2 x SyntaxError: invalid (<cell>)  (first: an engine)"
+    ]
+
+
+def test_a_thousand_kinds_of_errors_stay_readable() -> None:
+    kinds = [remote(ValueError(str(number)), engine_id=0) for number in range(1000)]
+    head, *lines = str(CompositeError([*kinds, KeyError()], 2000)).splitlines()
+    assert head == "1001 of 2000 failed:"
+    assert lines[9] == "  1 x ValueError: 9  (first: engine 0)"
+    assert lines[10:] == ["  991 others"]
+
+
+def test_an_error_without_a_message_is_its_name() -> None:
+    error = remote(KeyboardInterrupt(), engine_id=0)
+    assert str(error).startswith("KeyboardInterrupt\n[engine 0]")
+    assert "  1 x KeyboardInterrupt  (first" in str(CompositeError([error], 2))
 
 
 def test_several_errors_are_shown_with_a_traceback_per_kind_of_the_first_three() -> None:

@@ -1,0 +1,248 @@
+"""The kinds of engines that must keep the contract, behind the few verbs that its tests use.
+
+A new backend joins by a class with these verbs, and its name in ``BACKENDS``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import cloudpickle
+import pytest
+
+from ipyasyncresult import AsyncMapResult, AsyncResult, Client, Cluster
+from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.testing import FakeClient
+from ipyasyncresult.worker.functions import dump_arguments, dump_function, load_result
+
+ENGINES = 2
+
+
+class Backend(Protocol):
+    """Two engines of some kind."""
+
+    client: Any
+
+    def call(self, f: Callable[..., Any], *args: Any) -> AsyncResult:
+        """Call once, on any engine."""
+
+    def map(
+        self, f: Callable[..., Any], items: Sequence[Any], *, ordered: bool = True
+    ) -> AsyncMapResult:
+        """A task for each item."""
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        """The same result as another session gets it."""
+
+    def close(self) -> None:
+        """End it, whatever is under way."""
+
+
+def ids_of(result: AsyncResult) -> str | list[str]:
+    return result.msg_ids[0] if result._single else result.msg_ids
+
+
+# -------------------------------------------------------------------------------- own engines
+
+
+class OwnEngines:
+    """Hub and engine processes of this machine."""
+
+    def __init__(self) -> None:
+        self.client = Cluster(n=ENGINES).start_and_connect_sync()
+        self._second = Client(self.client.cluster_id)
+        self._view = self.client.load_balanced_view()
+        self.client[:].apply_sync(list)  # from now on every socket is open
+
+    def call(self, f: Callable[..., Any], *args: Any) -> AsyncResult:
+        return self._view.apply_async(f, *args)
+
+    def map(
+        self, f: Callable[..., Any], items: Sequence[Any], *, ordered: bool = True
+    ) -> AsyncMapResult:
+        return self._view.map_async(f, items, chunksize=1, ordered=ordered)
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        self.client.queue_status()  # answered behind the tasks: then the hub knows them
+        return self._second.get_result(ids_of(result))
+
+    def close(self) -> None:
+        self._second.close()
+        self.client.close()
+
+
+# ------------------------------------------------------- the least that a backend has to do
+
+
+class Work(NamedTuple):
+    """A call, ready to be sent."""
+
+    function: bytes
+    arguments: bytes
+    is_item: bool
+    """Of a map: then the value is a list of one."""
+
+
+LEAST_ENGINE = """
+import pickle, sys
+from ipyasyncresult.worker.runner import run_function
+
+answers = sys.stdout.buffer
+while True:
+    function, arguments, _ = pickle.load(sys.stdin.buffer)
+    outcome, outputs = run_function(function, arguments)
+    pickle.dump((outcome.ok, outcome.body, outputs), answers)
+    answers.flush()
+"""
+
+
+class LeastClient(FakeClient):
+    """A fake client that knows the work of its tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(engines=ENGINES)
+        self.queue: queue.Queue[TaskRecord | None] = queue.Queue()
+        self.work: dict[str, Work] = {}
+
+    def give(self, records: Sequence[TaskRecord], work: Sequence[Work]) -> None:
+        for record, one in zip(records, work, strict=True):
+            self.work[record.msg_id] = one
+            self.queue.put(record)
+
+    def fail_as_described(self, msg_id: str, failure: bytes) -> None:
+        self._end(msg_id, Status.FAILED, (False, failure), None, None)
+
+    def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
+        made = super().resubmit_records(records)
+        self.give(made, [self.work[record.msg_id] for record in records])
+        return made
+
+
+class LeastBackend:
+    """The fake client, played by processes that run one call after the other.
+
+    A thread per process takes tasks from the queue, and tells the client how they went.
+    """
+
+    def __init__(self) -> None:
+        self.client = LeastClient()
+        engine = [sys.executable, "-c", LEAST_ENGINE]
+        self._processes = [
+            subprocess.Popen(engine, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(ENGINES)
+        ]
+        self._threads = [
+            threading.Thread(target=self._serve, args=one) for one in enumerate(self._processes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def call(self, f: Callable[..., Any], *args: Any) -> AsyncResult:
+        work = Work(dump_function(f), dump_arguments(args, {})[0], is_item=False)
+        result = self.client.submit(f.__name__)
+        self.client.give(result.records, [work])
+        return result
+
+    def map(
+        self, f: Callable[..., Any], items: Sequence[Any], *, ordered: bool = True
+    ) -> AsyncMapResult:
+        function = dump_function(f)
+        work = [Work(function, dump_arguments((item,), {})[0], is_item=True) for item in items]
+        result = self.client.submit_map([1] * len(items), ordered, fname=f.__name__)
+        self.client.give(result.records, work)
+        return result
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        return self.client.get_result(ids_of(result))
+
+    def _serve(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while (record := self.client.queue.get()) is not None:
+            self.client.start(record.msg_id, number)
+            if record.status is not Status.RUNNING:  # it was taken back
+                continue
+            work = self.client.work[record.msg_id]
+            try:
+                process.stdin.write(pickle.dumps(tuple(work)))
+                process.stdin.flush()
+                self._tell(record, work, *pickle.load(process.stdout))
+            except (EOFError, BrokenPipeError):
+                return  # closed
+
+    def _tell(
+        self, record: TaskRecord, work: Work, ok: bool, body: bytes, outputs: list[Output]
+    ) -> None:
+        for output in outputs:
+            self.client.output(record.msg_id, output.kind, output.text or output.data or "")
+        if ok:
+            value = load_result(body)
+            self.client.finish(record.msg_id, [value] if work.is_item else value)
+        else:
+            self.client.fail_as_described(record.msg_id, body)
+
+    def close(self) -> None:
+        self.client.close()
+        for process in self._processes:
+            process.kill()
+            self.client.queue.put(None)
+        for thread, process in zip(self._threads, self._processes, strict=True):
+            thread.join()
+            process.communicate()
+
+
+# ------------------------------------------------------------------------------------ fixtures
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"own": OwnEngines, "least": LeastBackend}
+
+
+@pytest.fixture(scope="module", params=sorted(BACKENDS))
+def make_backend(request: pytest.FixtureRequest) -> Callable[[], Backend]:
+    return BACKENDS[request.param]
+
+
+@pytest.fixture(scope="module")
+def backend(make_backend: Callable[[], Backend]) -> Iterator[Backend]:
+    made = make_backend()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _test_code_travels_by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+    modules = [request.module, sys.modules[Gate.__module__]]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    yield
+    for module in modules:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+class Gate:
+    """An event that processes share: a file that comes into being."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self) -> None:
+        self.path.touch()
+
+    def wait(self) -> None:
+        while not self.path.exists():
+            threading.Event().wait(0.002)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """Closed; opened when the test has ended."""
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.open()
