@@ -313,7 +313,8 @@ class CompositeError(IpyAsyncResultError):
         lines = self._message().splitlines()
         for count, first in list(self.groups())[:3]:
             if isinstance(first, RemoteError):
-                lines += ["", f"first of {count}:", *first._render_traceback_()]
+                head = [f"first of {count}:"] if count > 1 else []
+                lines += ["", *head, *first._render_traceback_()]
         return lines
 
     def raise_exception(self, index: int = 0) -> None:

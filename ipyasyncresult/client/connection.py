@@ -27,7 +27,6 @@ from ipyasyncresult.client.news import apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
 from ipyasyncresult.core.ledger import Ledger
-from ipyasyncresult.core.outputs import Output, decode_outputs
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
@@ -337,12 +336,3 @@ def _is_alive(pid: int) -> bool:
         return not poller.poll(0)
     finally:
         os.close(pidfd)
-
-
-def _readable(data: bytes) -> list[Output]:
-    """Outputs of a task.  A display may hold anything: one that cannot be read must not cost the
-    results that came with it."""
-    try:
-        return decode_outputs(data)
-    except m.MALFORMED as error:
-        return [Output("stderr", time.time(), f"[an output could not be read: {error}]\n")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ipyasyncresult.client.codec import lost_error
 from ipyasyncresult.core.ledger import Batch
-from ipyasyncresult.core.outputs import decode_outputs
+from ipyasyncresult.core.outputs import Output, decode_outputs
 from ipyasyncresult.core.task import Status
 from ipyasyncresult.wire import messages as m
 
@@ -41,7 +42,7 @@ def apply_news(
             position += count
             _apply_finished(batch, item, mine, engines)
         elif type(item) is m.OutputPiece:
-            batch.output(item.msg_id, decode_outputs(item.outputs))
+            batch.output(item.msg_id, _readable(item.outputs))
         elif type(item) is m.Started:
             batch.started(item.msg_id, item.engine_id, item.started)
         elif type(item) is m.Requeued:
@@ -56,27 +57,38 @@ def _apply_finished(
     frames: Sequence[Any],
     engines: Mapping[int, Mapping[str, Any]],
 ) -> None:
-    record = batch.finish(
+    record = batch.get(item.msg_id)
+    if record is None:
+        return
+    record.engine_id = item.engine_id
+    record.started = item.started
+    record.completed = item.completed
+    record.duration = item.duration
+    engine = engines.get(item.engine_id)
+    record.engine_uuid = engine["uuid"] if engine is not None else None
+    batch.finish(
         item.msg_id,
         _STATUS[item.status],
         raw=(item.status, item.body, frames),
         failed_items=item.failed_items,
     )
-    if record is not None:
-        record.engine_id = item.engine_id
-        record.started = item.started
-        record.completed = item.completed
-        record.duration = item.duration
-        engine = engines.get(item.engine_id)
-        record.engine_uuid = engine["uuid"] if engine is not None else None
-        if item.lingers:
-            batch.linger(record)
+    if item.lingers:
+        batch.linger(record)
 
 
 def _apply_lost(batch: Batch, item: m.LostTask) -> None:
     status = Status.ABORTED if item.reason == "aborted" else Status.LOST
-    record = batch.finish(item.msg_id, status)
+    record = batch.get(item.msg_id)
     if record is not None:
         if item.engine_id >= 0:
             record.engine_id = item.engine_id
-        record.error = lost_error(item, record)
+        batch.finish(item.msg_id, status, error=lost_error(item, record))
+
+
+def _readable(data: bytes) -> list[Output]:
+    """Outputs of a task.  A display may hold anything: one that cannot be read must not cost the
+    results that came with it."""
+    try:
+        return decode_outputs(data)
+    except m.MALFORMED as error:
+        return [Output("stderr", time.time(), f"[an output could not be read: {error}]\n")]

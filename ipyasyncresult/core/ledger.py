@@ -291,7 +291,10 @@ class Batch:
 
     def output(self, msg_id: str, outputs: Sequence[Output]) -> None:
         """More output, in order; also after the end of a task that lingers."""
-        record = self._ledger._lingering.get(msg_id) or self.get(msg_id)
+        # An unfinished one first: it may be a second record of a task that lingers.
+        record = self._pending.get(msg_id) or self._ledger._lingering.get(msg_id)
+        if record is None:
+            self._ledger.late += 1
         if record is None or not outputs:
             return
         if record.outputs is None:

@@ -95,10 +95,10 @@ def _failures_html(result: ShownResult, counts: Counts) -> str:
         return ""
     rows = [
         f"<li>task {index}: <code>{escape(_shortened(text))}</code></li>"
-        for index, text in result.failures(_MOST_FAILURES + 1)
+        for index, text in result.failures(_MOST_FAILURES)
     ]
-    if len(rows) > _MOST_FAILURES:
-        rows[_MOST_FAILURES:] = ["<li>...</li>"]
+    if counts.failed > len(rows):
+        rows.append(f"<li>{counts.failed - len(rows):,} more</li>")
     return f'<ul style="margin: 0.3em 0">{"".join(rows)}</ul>'
 
 

@@ -42,7 +42,8 @@ class Scheduler:
         self.shared: deque[HubTask] = deque()
         self.direct: dict[int, deque[HubTask]] = {}
         self.runs: list[tuple[EngineState, list[HubTask]]] = []
-        self.estimates: dict[bytes, float] = {}  # seconds, by function or cell
+        # Seconds, by the hash of the function or cell: the bytes themselves may be large.
+        self.estimates: dict[int, float] = {}
         self._hungry: dict[int, EngineState] = {}  # ready engines with room
         self._ready = 0  # engines
 
@@ -112,7 +113,7 @@ class Scheduler:
             if held.final is not None:  # aborted while it waited
                 queue.popleft()
                 continue
-            estimate = estimates.get(held.function, LONG)
+            estimate = estimates.get(hash(held.function), LONG)
             if assigned and load + estimate > LOOK_AHEAD:
                 one_more = len(assigned) == 1 and load + estimate <= 2 * ONE_AHEAD
                 if not (one_more and len(queue) > plenty):
@@ -133,21 +134,23 @@ class Scheduler:
         engine.load += LONG - held.estimate
         held.estimate = LONG
         self._hungry.pop(engine.engine_id, None)
-        self._learn(held.function, max(self.estimates.get(held.function, 0.0), LOOK_AHEAD))
+        key = hash(held.function)
+        self._learn(key, max(self.estimates.get(key, 0.0), LOOK_AHEAD))
 
     def took(self, function: bytes, duration: float) -> None:
         """A call of the function ended after so many seconds."""
-        known = self.estimates.get(function)
+        key = hash(function)
+        known = self.estimates.get(key)
         if known is None:
-            self._learn(function, max(duration, SHORTEST))
+            self._learn(key, max(duration, SHORTEST))
         else:
             mean = known + _LEARNING_RATE * (duration - known)
-            self.estimates[function] = max(mean, SHORTEST)
+            self.estimates[key] = max(mean, SHORTEST)
 
-    def _learn(self, function: bytes, seconds: float) -> None:
+    def _learn(self, key: int, seconds: float) -> None:
         if len(self.estimates) >= MANY_FUNCTIONS:
             self.estimates.clear()
-        self.estimates[function] = seconds
+        self.estimates[key] = seconds
 
     # -- engines ---------------------------------------------------------------------------------
 

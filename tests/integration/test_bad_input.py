@@ -310,7 +310,7 @@ def test_an_exit_in_a_cell_ends_neither_engine_nor_client(client: ipar.Client) -
 def test_causes_and_notes_are_told(client: ipar.Client) -> None:
     def fail() -> None:
         try:
-            {}["cause"]
+            raise KeyError("cause")  # noqa: TRY301
         except KeyError as error:
             wrapped = ValueError("effect")
             wrapped.add_note("a hint")

@@ -1,7 +1,8 @@
-"""JupyterLab in a real browser: one server and one page; notebooks are opened, run and looked at.
+"""JupyterLab in a real browser: one server, one page, and notebooks that are run and looked at.
 
-A notebook is driven by JupyterLab's own commands, as menus and keys do, but without racing for the
-focus.  What a test asserts it reads from the page (what the user sees) or from the saved file.
+A notebook is driven by JupyterLab's own commands, as its menus and keys do, but without a race for
+the focus.  What a test asserts it reads from the page, which is what the user sees, or from the
+saved file.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Locator, Page, Playwright
 
-__all__ = ["Lab", "Notebook", "lab_page", "lab_server"]
+__all__ = ["Cell", "Lab", "Notebook", "browser_of", "lab_page", "lab_server"]
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-"""Where screenshots go; git ignores it."""
+"""Where screenshots go, for people to look at."""
 
 WIDTH, HEIGHT = 1000, 800
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
@@ -52,27 +53,36 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
 
+IS_UP = "() => window.jupyterapp?.restored.then(() => true)"
+COMMAND = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
 OPEN = """async (path) => {
   const app = window.jupyterapp;
-  await app.restored;
   const panel = await app.commands.execute('docmanager:open', {path, factory: 'Notebook'});
   await panel.context.ready;
   await panel.sessionContext.ready;
-  const kernel = panel.sessionContext.session.kernel;
-  await kernel.info;
+  await panel.sessionContext.session.kernel.info;
   window.panel = panel;
 }"""
-# Only then: an idle indicator also shows before there is a kernel, and a run is lost.
+# An idle indicator also shows before there is a kernel, and what is run then is lost.
 IS_IDLE = "() => window.panel.sessionContext.session?.kernel?.status === 'idle'"
-COMMAND = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
+ADD = """async (source) => {
+  const notebook = window.panel.content;
+  notebook.activeCellIndex = notebook.widgets.length - 1;
+  await window.jupyterapp.commands.execute('notebook:insert-cell-below');
+  notebook.activeCell.model.sharedModel.setSource(source);
+  return notebook.activeCellIndex;
+}"""
 START = """(index) => {
   window.panel.content.activeCellIndex = index;
   window.jupyterapp.commands.execute('notebook:run-cell');
 }"""
+FIND = """(source) => window.panel.content.widgets.findIndex(
+  cell => cell.model.type === 'code' && cell.model.sharedModel.getSource().includes(source)
+)"""
 FULL_HEIGHT = """() => {
-  const outer = window.panel.content.node.querySelector('.jp-WindowedPanel-outer');
-  outer.scrollTop = 0;
-  return window.innerHeight - outer.clientHeight + outer.scrollHeight;
+  const scrolled = window.panel.content.node.querySelector('.jp-WindowedPanel-outer');
+  scrolled.scrollTop = 0;
+  return window.innerHeight - scrolled.clientHeight + scrolled.scrollHeight;
 }"""
 CLOSE = """async () => {
   await window.panel.sessionContext.shutdown();
@@ -83,21 +93,14 @@ CLOSE = """async () => {
 # ---------------------------------------------------------------------------------------- server
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def lab_server(root: Path, home: Path) -> Iterator[str]:
-    """A JupyterLab over the files in `root`, with settings in `home`; yields its address."""
+    """A JupyterLab over the files in `root`, its settings in `home`; yields its address."""
     for plugin, values in SETTINGS.items():
         file = home / "settings" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
-    port, token = free_port(), secrets.token_hex(16)
+    port, token = _free_port(), secrets.token_hex(16)
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         "--ServerApp.ip=127.0.0.1",
@@ -122,6 +125,13 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
@@ -157,7 +167,7 @@ def lab_page(playwright: Playwright, browser: str, address: str) -> Iterator[Pag
         page = launched.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(20_000)
         page.goto(address)
-        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)", timeout=60_000)
+        page.wait_for_function(IS_UP, timeout=60_000)
         page.evaluate(COMMAND, ["application:toggle-left-area", {}])
         yield page
     finally:
@@ -171,7 +181,7 @@ class Lab:
     ----------
     page : Page
     root : Path
-        The server's folder: what is opened and saved lies there.
+        The server's folder, where the notebooks are.
 
     Attributes
     ----------
@@ -189,14 +199,19 @@ class Lab:
         """Run one of JupyterLab's commands, to its end."""
         self.page.evaluate(COMMAND, [name, args])
 
-    def open(self, name: str) -> Notebook:
-        """Open a notebook of the server's folder; its kernel is up."""
+    @contextlib.contextmanager
+    def notebook(self, name: str, cells: Sequence[str] = ()) -> Iterator[Notebook]:
+        """An open notebook with a kernel of its own; it is made if `cells` are given."""
+        if cells:
+            self._write(name, cells)
         self.page.evaluate(OPEN, name)
-        self.page.wait_for_function(IS_IDLE)
-        return Notebook(self, name)
+        try:
+            self.page.wait_for_function(IS_IDLE)
+            yield Notebook(self, name)
+        finally:
+            self.page.evaluate(CLOSE)
 
-    def write(self, name: str, cells: Sequence[str]) -> None:
-        """Make a notebook of code cells."""
+    def _write(self, name: str, cells: Sequence[str]) -> None:
         spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source) for source in cells],
@@ -205,62 +220,50 @@ class Lab:
         nbformat.write(notebook, self.root / name)
 
     @contextlib.contextmanager
-    def notebook(self, name: str, cells: Sequence[str] = ()) -> Iterator[Notebook]:
-        """An open notebook, made of `cells` if there are any; closed at the end."""
-        if cells:
-            self.write(name, cells)
-        opened = self.open(name)
-        try:
-            yield opened
-        finally:
-            opened.close()
-
-    @contextlib.contextmanager
-    def theme(self, name: str) -> Iterator[None]:
-        """Another theme for a while."""
-        self.command("apputils:change-theme", theme=name)
+    def dark(self) -> Iterator[None]:
+        """The dark theme for a while."""
+        self.command("apputils:change-theme", theme="JupyterLab Dark")
         try:
             yield
         finally:
             self.command("apputils:change-theme", theme="JupyterLab Light")
 
 
+# -------------------------------------------------------------------------------------- notebook
+
+
 class Notebook:
-    """An open notebook.  Cells are named by their number, from 0."""
+    """The open notebook."""
 
     def __init__(self, lab: Lab, name: str) -> None:
         self.lab = lab
         self.page = lab.page
         self.name = name
 
-    def cell(self, index: int) -> Locator:
-        return self.page.locator(f"{PANEL} .jp-Notebook-cell").nth(index)
+    def __getitem__(self, index: int) -> Cell:
+        """A cell by its number, from 0; markdown counts, too."""
+        return Cell(self, index)
 
-    def outputs(self, index: int) -> Locator:
-        """The outputs of a cell, one element each."""
-        return self.cell(index).locator(".jp-OutputArea-output")
+    def cell(self, source: str) -> Cell:
+        """The first code cell that has `source` in it."""
+        index = self.page.evaluate(FIND, source)
+        assert index >= 0, f"no cell has {source!r}"
+        return Cell(self, index)
 
-    def text(self, index: int) -> str:
-        """What the outputs of a cell say."""
-        return "\n".join(self.outputs(index).all_inner_texts())
+    def add(self, source: str) -> Cell:
+        """A new code cell at the end."""
+        return Cell(self, self.page.evaluate(ADD, source))
 
-    def run(self, index: int) -> None:
-        """Run a cell, to its end."""
-        self.start(index)
-        self.wait_for_end(index)
+    def run(self, source: str) -> Cell:
+        """A new code cell at the end, run to its end."""
+        cell = self.add(source)
+        cell.start()
+        cell.wait_for_end()
+        return cell
 
-    def start(self, index: int) -> None:
-        """Run a cell and do not wait for it."""
-        self.page.evaluate(START, index)
-
-    def wait_for_end(self, index: int, seconds: float = 20) -> None:
-        """Until a cell that was started has its number."""
-        prompt = self.cell(index).locator(".jp-InputPrompt")
-        prompt.get_by_text(re.compile(r"\[\d+\]")).wait_for(timeout=1000 * seconds)
-
-    def run_all(self) -> None:
-        """*Run all*, until the last cell has ended or one has failed."""
-        self.lab.command("notebook:run-all-cells")
+    def start_all(self) -> None:
+        """*Run all*."""
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
 
     def interrupt(self) -> None:
         """The toolbar's stop button."""
@@ -273,13 +276,55 @@ class Notebook:
         return notebook
 
     def screenshot(self, name: str) -> None:
-        """A picture of the whole notebook, without what is around it."""
-        ARTIFACTS.mkdir(exist_ok=True)
+        """A picture of all of it."""
         height = self.page.evaluate(FULL_HEIGHT)
-        self.page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, height)})
-        self.page.locator(PANEL).screenshot(path=ARTIFACTS / f"{name}.png")
+        self.page.set_viewport_size({"width": WIDTH, "height": height})
+        _keep(name, self.page.locator(PANEL).screenshot())
         self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
-    def close(self) -> None:
-        """Shut its kernel down and close its tab."""
-        self.page.evaluate(CLOSE)
+
+class Cell:
+    """A cell of the open notebook."""
+
+    def __init__(self, notebook: Notebook, index: int) -> None:
+        self._notebook = notebook
+        self._page = notebook.page
+        self._index = index
+        self._element = self._page.locator(f"{PANEL} .jp-Notebook-cell").nth(index)
+
+    @property
+    def outputs(self) -> Locator:
+        """Its outputs, an element each."""
+        return self._element.locator(".jp-OutputArea-output")
+
+    def text(self) -> str:
+        """What the outputs say."""
+        return "\n".join(text.rstrip("\n") for text in self.outputs.all_inner_texts())
+
+    @property
+    def prompt(self) -> str:
+        """``[3]:``, ``[*]:`` while it runs or waits for its turn, ``[ ]:`` if it did not run."""
+        return self._element.locator(".jp-InputPrompt").inner_text()
+
+    def start(self) -> None:
+        """Run it and do not wait for it."""
+        self._page.evaluate(START, self._index)
+
+    def wait_for_end(self, seconds: float = 20) -> None:
+        """Until it has run."""
+        prompt = self._element.locator(".jp-InputPrompt")
+        prompt.get_by_text(re.compile(r"\[\d+\]")).wait_for(timeout=1000 * seconds)
+
+    def wait_for(self, text: str | re.Pattern[str]) -> None:
+        """Until an output says this."""
+        self.outputs.filter(has_text=text).first.wait_for()
+
+    def screenshot(self, name: str) -> None:
+        """A picture of it."""
+        _keep(name, self._element.screenshot())
+
+
+def _keep(name: str, picture: bytes) -> None:
+    # Playwright would write the file in a thread of its own, and keep that.
+    ARTIFACTS.mkdir(exist_ok=True)
+    (ARTIFACTS / f"{name}.png").write_bytes(picture)
