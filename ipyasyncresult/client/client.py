@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import signal
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -63,7 +66,9 @@ class Client(HubQuestions):
         self.ledger: Ledger = self._connection.ledger
         self._at_close: list[Callable[[], None]] = []
         # A forgotten client ends its thread and sockets; it must not be kept alive by this.
-        self._finalizer = weakref.finalize(self, self._connection.close)
+        self._finalizer = weakref.finalize(self, _close_elsewhere, self._connection)
+        self._finalizer.atexit = False  # then it is closed by:
+        atexit.register(self._connection.close)
 
     # -- engines ---------------------------------------------------------------------------------
 
@@ -288,7 +293,9 @@ class Client(HubQuestions):
     def close(self, linger: float | None = None) -> None:
         """Close the connection; idempotent.  Outstanding results resolve with ``HubError``."""
         del linger
-        self._finalizer()
+        self._finalizer.detach()
+        atexit.unregister(self._connection.close)
+        self._connection.close()
         while self._at_close:
             self._at_close.pop()()
 
@@ -339,3 +346,13 @@ def _ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
     if isinstance(jobs, str):
         return [jobs]
     return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
+
+
+def _close_elsewhere(connection: Connection) -> None:
+    """Close in a thread of its own: the garbage collector comes at any moment, also in one in which
+    this thread holds the locks that closing needs."""
+    atexit.unregister(connection.close)
+    with contextlib.suppress(RuntimeError):  # the interpreter is ending: so does everything
+        threading.Thread(
+            target=connection.close, name="ipyasyncresult-closing", daemon=True
+        ).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ class LoadBalancedView(View):
             When the function or an argument cannot be pickled; names the place.
         """
         client = self.client
+        if not len(client):
+            warn_of_waiting()
         function = dump_function(f)
         data, buffers = dump_arguments(args, kwargs)
         task = m.Task(
@@ -75,6 +78,8 @@ class LoadBalancedView(View):
         ordered = bool(options.pop("ordered", True))
         _refuse(options)
         check_chunksize(chunksize)
+        if not len(self.client):
+            warn_of_waiting()
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
         return self._submit_chunks(
@@ -161,3 +166,10 @@ class JoinedParts(Map):
 def _refuse(options: dict[str, Any]) -> None:
     if options:
         raise TypeError(f"map does not know the options {sorted(options)}")
+
+
+def warn_of_waiting() -> None:
+    """Nobody is there to work: said, as waiting would look like a hang."""
+    warnings.warn(
+        "no engine is up: the tasks wait; client.add_engines(n) starts some", stacklevel=3
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ipyasyncresult.client.connection import Connection
@@ -203,12 +203,37 @@ class HubQuestions:
         """Let the hub forget all finished tasks."""
         return self.purge_results("all")
 
+    @property
+    def results(self) -> TaskLookup:
+        """``client.results[msg_id]``: the value of a task, waited for."""
+        return TaskLookup(lambda msg_id: self.get_result(msg_id).get())
+
+    @property
+    def metadata(self) -> TaskLookup:
+        """``client.metadata[msg_id]``: what is known about a task."""
+        return TaskLookup(lambda msg_id: self.get_result(msg_id).metadata)
+
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """How many tasks wait, by engine, and how many wait for any (``'unassigned'``)."""
         del targets, verbose
         answer = self._connection.ask("queue_status")
         engines = {int(engine_id): about for engine_id, about in answer["engines"].items()}
         return {**engines, "unassigned": answer["unassigned"]}
+
+
+class TaskLookup:
+    """Something about tasks by id, asked for when it is looked up.
+
+    Nothing is kept here: the hub has it.
+    """
+
+    def __init__(self, look_up: Callable[[str], Any]) -> None:
+        self._look_up = look_up
+
+    def __getitem__(self, msg_id: str) -> Any:
+        if not isinstance(msg_id, str):
+            raise TypeError(f"a task is looked up by its id (a string), not {msg_id!r}")
+        return self._look_up(msg_id)
 
 
 def _refuse_missing(missing: list[str]) -> None:

@@ -43,6 +43,8 @@ _PUMP_INTERVAL = 0.02
 """Seconds between two looks of the pump at a running task."""
 _HOLD_RESULTS = 0.001
 """Seconds that results of short tasks may wait for company."""
+_SHORT = 0.0002
+"""Seconds; results of longer tasks leave at once, so that a death costs no finished work."""
 _IDLE_LOOK = 1000
 """Milliseconds between two looks of an idle engine at what background processes printed."""
 
@@ -206,10 +208,10 @@ class EngineLoop:
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
-        if not self._items:
-            # What took longer than results may wait leaves at once: it would be lost with the
-            # engine, were that killed in the next task.
-            self._oldest = time.monotonic() - outcome.duration
+        if outcome.duration > _SHORT:
+            self._oldest = 0.0  # leaves at once, with all that waits
+        elif not self._items:
+            self._oldest = time.monotonic()
         self._items.append(
             m.Finished(
                 task.msg_id,

@@ -222,11 +222,16 @@ class Lab:
     @contextlib.contextmanager
     def dark(self) -> Iterator[None]:
         """The dark theme for a while."""
-        self.command("apputils:change-theme", theme="JupyterLab Dark")
+        self._change_theme("JupyterLab Dark")
         try:
             yield
         finally:
-            self.command("apputils:change-theme", theme="JupyterLab Light")
+            self._change_theme("JupyterLab Light")
+
+    def _change_theme(self, name: str) -> None:
+        self.command("apputils:change-theme", theme=name)
+        # JupyterLab covers the page meanwhile, and stumbles when asked again before that ends.
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
 
 # -------------------------------------------------------------------------------------- notebook

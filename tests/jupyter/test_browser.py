@@ -47,6 +47,7 @@ def notebook(lab: Lab) -> Iterator[Notebook]:
 
 @pytest.fixture(autouse=True)
 def no_page_errors(lab: Lab) -> Iterator[None]:
+    lab.page_errors.clear()
     yield
     assert lab.page_errors == []
 
