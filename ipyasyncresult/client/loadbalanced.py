@@ -47,7 +47,7 @@ class LoadBalancedView(View):
         """
         client = self.client
         if not len(client):
-            warn_of_waiting()
+            warn_of_waiting(client)
         function = dump_function(f)
         data, buffers = dump_arguments(args, kwargs)
         task = m.Task(
@@ -79,7 +79,7 @@ class LoadBalancedView(View):
         _refuse(options)
         check_chunksize(chunksize)
         if not len(self.client):
-            warn_of_waiting()
+            warn_of_waiting(self.client)
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
         return self._submit_chunks(
@@ -168,8 +168,10 @@ def _refuse(options: dict[str, Any]) -> None:
         raise TypeError(f"map does not know the options {sorted(options)}")
 
 
-def warn_of_waiting() -> None:
+def warn_of_waiting(client: Client) -> None:
     """Nobody is there to work: said, as waiting would look like a hang."""
+    if any(news.event == "gave_up" for news in client.events):
+        return  # then tasks do not wait: they fail, and say why
     warnings.warn(
         "no engine is up: the tasks wait; client.add_engines(n) starts some", stacklevel=3
     )

@@ -97,7 +97,7 @@ def _failures_html(result: ShownResult, counts: Counts) -> str:
         f"<li>task {index}: <code>{escape(_shortened(text))}</code></li>"
         for index, text in result.failures(_MOST_FAILURES)
     ]
-    if counts.failed > len(rows):
+    if len(rows) == _MOST_FAILURES < counts.failed:
         rows.append(f"<li>{counts.failed - len(rows):,} more</li>")
     return f'<ul style="margin: 0.3em 0">{"".join(rows)}</ul>'
 

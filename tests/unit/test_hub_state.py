@@ -479,10 +479,17 @@ class Engine:
         self.unsent.clear()
 
 
+Moves = list[tuple[int, int]]
+
+
 class AnyOrder(RuleBasedStateMachine):
-    """Clients, engines and deaths in any order; checked after every step."""
+    """Clients, engines and deaths in any order; checked after every step.
+
+    Between two events the engines do what they may do anyway: `moves` says which, and how far.
+    """
 
     sessions = st.sampled_from(["me", "you"])
+    moves = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11)), max_size=20)
     SAID = (Started, OutputPiece, Finished, LostTask, Requeued)
 
     def __init__(self) -> None:
@@ -498,28 +505,43 @@ class AnyOrder(RuleBasedStateMachine):
         self.asked: dict[int, set[str]] = {}
         self.answered: Counter[int] = Counter()
 
-    @initialize(engines=st.integers(0, 2), seconds=st.sampled_from([1e-4, 3e-3]))
+    @initialize(engines=st.integers(1, 3), seconds=st.sampled_from([1e-4, 3e-3]))
     def begin(self, engines: int, seconds: float) -> None:
         for engine_id in range(engines):
             self.register(engine_id)
         for function in (b"f", b"g"):  # known to be short: engines get several at once
             self.state.scheduler.took(function, seconds)
+        for target in (-1, *range(engines)):
+            self.enter("me", 3, target, 1, b"f")
 
     # -- clients ---------------------------------------------------------------------------------
 
     @rule(
+        moves=moves,
         session=sessions,
-        count=st.integers(1, 5),
+        count=st.integers(1, 6),
         asked_for=st.sampled_from([-1, -1, -1, 0, 1, 2]),
         retries=st.integers(0, 2),
         function=st.sampled_from([b"f", b"g"]),
     )
     def submit(
-        self, session: str, count: int, asked_for: int, retries: int, function: bytes
+        self,
+        moves: Moves,
+        session: str,
+        count: int,
+        asked_for: int,
+        retries: int,
+        function: bytes,
+    ) -> None:
+        self.go_on(moves)
+        self.enter(session, count, asked_for, retries, function)
+
+    def enter(
+        self, session: str, count: int, target: int, retries: int, function: bytes
     ) -> None:
         names = [str(next(self.numbers)) for _ in range(count)]
         group = Group(f"group {names[0]}", "f", "map") if count > 1 else None
-        made = tasks(*names, target=asked_for, retries=retries)
+        made = tasks(*names, target=target, retries=retries)
         self.state.submit(session, [function], made, (), group, NOW)
         for name in names:
             self.retries[name] = retries
@@ -532,9 +554,9 @@ class AnyOrder(RuleBasedStateMachine):
         chosen: list[str] = data.draw(st.lists(st.sampled_from(names), max_size=most, min_size=1))
         return chosen
 
-    @precondition(lambda self: self.state.tasks)
-    @rule(data=st.data(), session=sessions, everything=st.sampled_from([False, False, True]))
-    def abort(self, data: st.DataObject, session: str, everything: bool) -> None:
+    @rule(moves=moves, data=st.data(), session=sessions, everything=st.booleans())
+    def abort(self, moves: Moves, data: st.DataObject, session: str, everything: bool) -> None:
+        self.go_on(moves)
         request = next(self.requests)
         chosen = None if everything else self.some(data, 4)
         if chosen is None:
@@ -544,9 +566,9 @@ class AnyOrder(RuleBasedStateMachine):
             self.asked[request] = set(chosen)
         self.state.abort(session, request, chosen)
 
-    @precondition(lambda self: self.state.tasks)
-    @rule(data=st.data(), session=sessions)
-    def subscribe(self, data: st.DataObject, session: str) -> None:
+    @rule(moves=moves, data=st.data(), session=sessions)
+    def subscribe(self, moves: Moves, data: st.DataObject, session: str) -> None:
+        self.go_on(moves)
         chosen = list(dict.fromkeys(self.some(data, 3)))
         for name in chosen:
             held = self.state.tasks[name]
@@ -556,9 +578,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert [about["msg_id"] for about in described] == chosen
         replay()
 
-    @precondition(lambda self: len(self.state.tasks) > 5)
-    @rule(data=st.data(), session=sessions)
-    def resubmit(self, data: st.DataObject, session: str) -> None:
+    @rule(moves=moves, data=st.data(), session=sessions)
+    def resubmit(self, moves: Moves, data: st.DataObject, session: str) -> None:
+        self.go_on(moves)
         [old] = self.some(data, 1)
         new = str(next(self.numbers))
         if not self.state.resubmit(session, {old: new}, NOW):
@@ -585,23 +607,24 @@ class AnyOrder(RuleBasedStateMachine):
     # -- engines ---------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.engines) < 3)
-    @rule(engine_id=st.integers(0, 2))
-    def come(self, engine_id: int) -> None:
+    @rule(moves=moves, engine_id=st.integers(0, 2))
+    def come(self, moves: Moves, engine_id: int) -> None:
+        self.go_on(moves)
         if engine_id not in self.engines:
             self.register(engine_id)
 
     def register(self, engine_id: int) -> None:
         self.engines[engine_id] = Engine(engine(self.state, engine_id))
 
-    @precondition(lambda self: self.engines)
-    @rule(data=st.data(), steps=st.integers(2, 10))
-    def engines_go_on(self, data: st.DataObject, steps: int) -> None:
-        self.carry_out()
-        for _, engine in sorted(self.engines.items()):
-            for _ in range(steps):
-                possible = self.possible_steps(engine)
-                if possible:
-                    self.step(engine, data.draw(st.sampled_from(possible)))
+    def go_on(self, moves: Moves) -> None:
+        for number, (engine_id, choice) in enumerate(moves):
+            if number % 4 == 0:
+                self.carry_out()
+            engine = self.engines.get(engine_id)
+            possible = self.possible_steps(engine) if engine is not None else ()
+            if engine is not None and possible:
+                self.step(engine, possible[choice % len(possible)])
+            self.everything_is_in_order()
 
     @staticmethod
     def possible_steps(engine: Engine) -> list[str]:
@@ -644,10 +667,11 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             handle[type(item)](engine.record, item)
 
-    @precondition(lambda self: unfinished(self.state.tasks.values()) and self.engines)
-    @rule(data=st.data(), told=st.sampled_from([None, None, None, 0, 3, 1 << 62]))
-    def die(self, data: st.DataObject, told: int | None) -> None:
+    @precondition(lambda self: self.engines)
+    @rule(moves=moves, data=st.data(), told=st.sampled_from([None, None, None, 0, 3, 1 << 62]))
+    def die(self, moves: Moves, data: st.DataObject, told: int | None) -> None:
         """What it sent arrives first; `told` is a wrong number of begun tasks."""
+        self.go_on(moves)
         engine = self.engines.pop(data.draw(st.sampled_from(sorted(self.engines))))
         while engine.sent:
             self.deliver(engine)
@@ -675,8 +699,9 @@ class AnyOrder(RuleBasedStateMachine):
         return "aborted" if held.aborts else "pending"
 
     @precondition(lambda self: len(self.engines) < 2)
-    @rule(data=st.data())
-    def fail_queued(self, data: st.DataObject) -> None:
+    @rule(moves=moves, data=st.data())
+    def fail_queued(self, moves: Moves, data: st.DataObject) -> None:
+        self.go_on(moves)
         gone = sorted({0, 1, 2} - self.engines.keys())
         self.state.fail_queued(data.draw(st.lists(st.sampled_from(gone), max_size=2)), KILLED)
         if not self.engines:
@@ -787,5 +812,5 @@ def unfinished(some: Iterable[HubTask] | Sequence[HubTask]) -> list[str]:
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    max_examples=80, stateful_step_count=30, deadline=None, derandomize=True
+    max_examples=50, stateful_step_count=20, deadline=None, derandomize=True
 )
