@@ -92,7 +92,9 @@ def test_without_engines_direct_calls_are_refused_and_others_wait_for_one() -> N
     with ipar.Cluster(n=0) as client:
         with pytest.raises(NoEnginesError, match="wait_for_engines"):
             client[:].apply_async(os.getpid)
-        waiting = client.load_balanced_view().apply_async(square, 4)
+        with pytest.warns(UserWarning, match="add_engines") as warned:
+            waiting = client.load_balanced_view().apply_async(square, 4)
+        assert warned[0].filename == __file__
         assert not waiting.ready()
         client.add_engines(1)
         assert waiting.get(timeout=30) == 16
