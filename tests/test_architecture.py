@@ -29,7 +29,7 @@ MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 250, 50
 OVER_BUDGET: dict[str, str] = {}
 """What may be larger, by file and name (``core/ledger.py::Ledger``), each with its reason."""
 
-PUBLIC_NAMES: tuple[str, ...] = [
+PUBLIC_NAMES: list[str] = [
     "AsyncHubResult",
     "AsyncMapResult",
     "AsyncResult",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ipyasyncresult.core import timing
 from ipyasyncresult.core.ledger import Ledger
-from ipyasyncresult.core.metadata import METADATA_KEYS, Metadata, metadata_of, value_of
+from ipyasyncresult.core.metadata import METADATA_KEYS, metadata_of, value_of
 from ipyasyncresult.core.outcome import error_of
 from ipyasyncresult.core.presenter import check_query, presenter
 from ipyasyncresult.core.tally import Tally
@@ -37,8 +37,8 @@ class Insight:
     # -- metadata --------------------------------------------------------------------------------
 
     @property
-    def metadata(self) -> Metadata | list[Metadata]:
-        """What is known about the task, or a list with an entry per task; a snapshot."""
+    def metadata(self) -> Any:
+        """What is known about the task (a :class:`Metadata`), or a list of it; a snapshot."""
         found = [metadata_of(self._with_error(record)) for record in self.records]
         return found[0] if self._single else found
 

@@ -18,22 +18,31 @@ CONSTRUCTORS: dict[type[AsyncResult], str] = {
     AsyncHubResult: "client, msg_ids, fname='unknown', targets=None, tracker=None",
 }
 
-METHODS = """
-    abort()
-    display_outputs(groupby='type')
-    get(timeout=-1)
-    get_dict(timeout=-1)
-    ready()
-    successful()
-    timedelta(start, end, start_key=min, end_key=max)
-    wait(timeout=-1)
-    wait_for_send(timeout=-1)
-    wait_interactive(interval=1.0, timeout=None)
-""".split("\n")[1:-1]
+METHODS = [
+    "abort()",
+    "display_outputs(groupby='type')",
+    "get(timeout=-1)",
+    "get_dict(timeout=-1)",
+    "ready()",
+    "successful()",
+    "timedelta(start, end, start_key=min, end_key=max)",
+    "wait(timeout=-1)",
+    "wait_for_send(timeout=-1)",
+    "wait_interactive(interval=1.0, timeout=None)",
+]
 
-PROPERTIES = """
-    elapsed metadata progress r result result_dict sent serial_time wall_time msg_ids
-""".split()
+PROPERTIES = [
+    "elapsed",
+    "metadata",
+    "progress",
+    "r",
+    "result",
+    "result_dict",
+    "sent",
+    "serial_time",
+    "wall_time",
+    "msg_ids",
+]
 
 
 def parameters(signature: str) -> list[inspect.Parameter]:

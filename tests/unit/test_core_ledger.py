@@ -225,7 +225,7 @@ def test_arrivals_are_in_order_from_whenever_they_are_tracked(
     assert ledger.track_arrivals(tally, records) is arrivals
 
 
-# ------------------------------------------------------------------------------- any order of events
+# ----------------------------------------------------------------------------- any order of events
 
 
 class AnyOrder(RuleBasedStateMachine):

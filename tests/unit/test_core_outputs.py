@@ -71,9 +71,7 @@ def show(content: str, display_id: str | None = None) -> Output:
 
 
 def update(content: str, display_id: str) -> Output:
-    return Output(
-        "update_display_data", 0.0, data={"text/plain": content}, display_id=display_id
-    )
+    return Output("update_display_data", 0.0, data={"text/plain": content}, display_id=display_id)
 
 
 def seen(some: list[Output]) -> list[str]:

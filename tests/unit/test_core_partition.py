@@ -31,7 +31,7 @@ def test_parts_of_an_array_are_views_and_put_together_are_the_array(
     size: int, q: int, name: str
 ) -> None:
     partition = DISTRIBUTIONS[name]()
-    whole = np.arange(2 * size).reshape(size, 2)
+    whole: Any = np.arange(2 * size).reshape(size, 2)
     parts = [partition.getPartition(whole, p, q) for p in range(q)]
     assert all(part.base is not None for part in parts)
     np.testing.assert_array_equal(partition.joinPartitions(parts), whole)
@@ -44,7 +44,7 @@ def test_blocks_are_neighbours_and_cards_are_every_qth() -> None:
 
 @pytest.mark.parametrize("partition", [Map(), RoundRobinMap()])
 def test_what_has_no_slices_is_dealt_out_too(partition: Map) -> None:
-    items = dict.fromkeys("abcde").keys()
+    items: Any = dict.fromkeys("abcde").keys()
     parts = [partition.getPartition(items, p, 2) for p in range(2)]
     assert partition.joinPartitions(parts) == list("abcde")
     assert partition.getPartition(range(10), 0, 2, n=4) == partition.getPartition(range(4), 0, 2)

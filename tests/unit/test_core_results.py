@@ -141,9 +141,12 @@ def test_get_with_first_completed_gives_what_is_there(client: FakeClient) -> Non
 
 def test_an_unknown_return_when_is_refused_with_the_names_there_are(client: FakeClient) -> None:
     ar = client.submit("f")
-    for ask in (ar.get, ar.wait):
-        with pytest.raises(ValueError, match=r"return_when must be one of .*FIRST_COMPLETED.*'any'"):
-            ask(0, return_when="any")  # type: ignore[operator]
+    asks: tuple[Any, ...] = (ar.get, ar.wait)
+    for ask in asks:
+        with pytest.raises(
+            ValueError, match=r"return_when must be one of .*FIRST_COMPLETED.*'any'"
+        ):
+            ask(0, return_when="any")
 
 
 def test_an_error_raised_twice_does_not_grow(client: FakeClient) -> None:
@@ -210,7 +213,7 @@ def test_check_ready_lets_nobody_in_before_the_end(client: FakeClient) -> None:
         @check_ready
         def total(self, start: int = 0) -> int:
             """The sum."""
-            return sum(self.get(), start)
+            return int(sum(self.get(), start))
 
     ids = client.submit("f", 2).msg_ids
     ar = Summed(client, ids)

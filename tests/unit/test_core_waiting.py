@@ -98,10 +98,10 @@ def test_an_interval_must_be_more_than_nothing(client: FakeClient, given: Any) -
 
 def test_wait_returns_none_in_every_case(client: FakeClient) -> None:
     ar = client.submit("f")
-    assert ar.wait(0) is None  # type: ignore[func-returns-value]
-    assert ar.wait(0.001) is None  # type: ignore[func-returns-value]
+    assert ar.wait(0) is None
+    assert ar.wait(0.001) is None
     client.finish(ar.msg_ids[0])
-    assert ar.wait() is None  # type: ignore[func-returns-value]
+    assert ar.wait() is None
     assert ar.wait_for_output()
 
 
@@ -191,7 +191,7 @@ def test_a_callback_that_raises_is_logged_and_stops_nobody(
     client: FakeClient, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     ar = client.submit("f")
-    seen = []
+    seen: list[object] = []
 
     def wrong(_: AsyncResult) -> None:
         raise error
@@ -338,7 +338,9 @@ def test_futures_work_with_wait_and_as_completed(
     client.finish(results[2].msg_ids[0], "c")
     done, pending = concurrent.futures.wait(futures, LONG, concurrent.futures.FIRST_COMPLETED)
     assert (done, pending) == ({futures[2]}, set(futures[:2]))
-    collected = threads.submit(lambda: [f.result() for f in concurrent.futures.as_completed(futures)])
+    collected = threads.submit(
+        lambda: [f.result() for f in concurrent.futures.as_completed(futures)]
+    )
     client.finish(results[1].msg_ids[0], "b")
     client.finish(results[0].msg_ids[0], "a")
     assert sorted(collected.result(LONG)) == ["a", "b", "c"]

@@ -151,5 +151,7 @@ def test_what_is_left_out_at_the_end_has_its_default() -> None:
 
 def test_a_field_of_another_type_is_refused_by_its_place() -> None:
     run = msgspec.msgpack.encode([0, [b"f"], [["a", 0, b"args"], [7, 0, b"args"]]])
-    with pytest.raises(msgspec.ValidationError, match=r"Expected `str`, got `int` - at `\$\[2\]\[1\]"):
+    with pytest.raises(
+        msgspec.ValidationError, match=r"Expected `str`, got `int` - at `\$\[2\]\[1\]"
+    ):
         m.decode_to_engine(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,9 @@ def test_a_link_or_a_file_in_its_place_is_refused(base: Path, what: str) -> None
         place.touch()
     else:
         place.symlink_to(base if what == "link" else base / "nothing")
-    with pytest.raises(RuntimeFolderError, match="must be a folder, not a link or a file: remove it"):
+    with pytest.raises(
+        RuntimeFolderError, match="must be a folder, not a link or a file: remove it"
+    ):
         runtime_folder()
     assert not (base / "nothing").exists()
 
@@ -125,7 +128,7 @@ def test_the_longest_path_of_a_socket_is_just_accepted(
 ) -> None:
     rest = len(os.fsencode(base / "ipyasyncresult" / "a" / "engines"))
     monkeypatch.setattr(runtime, "_MAX_SOCKET_PATH", rest)
-    monkeypatch.setattr(runtime.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     cluster_folder("a")
     with pytest.raises(RuntimeFolderError):
         cluster_folder("ab")

@@ -34,7 +34,12 @@ def test_another_patch_of_the_package_fits() -> None:
 @pytest.mark.parametrize(
     ("protocol", "package", "python", "reason"),
     [
-        (PROTOCOL + 1, __version__, python_version(), f"speaks protocol {PROTOCOL} .* {PROTOCOL + 1}"),
+        (
+            PROTOCOL + 1,
+            __version__,
+            python_version(),
+            f"speaks protocol {PROTOCOL} .* {PROTOCOL + 1}",
+        ),
         (PROTOCOL, __version__, OTHER_PYTHON, f"the other side Python {OTHER_PYTHON}"),
         (PROTOCOL, "99.0", python_version(), "the other side 99.0: install the same version"),
     ],

@@ -135,6 +135,17 @@ def test_endless_recursion_is_a_short_text() -> None:
     assert len(failure.traceback) < 2000
 
 
+def test_an_interrupt_is_reported_where_the_users_code_was() -> None:
+    def handler() -> None:
+        __tracebackhide__ = True
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        handler()
+    lines = described(caught.value).traceback.splitlines()
+    assert lines[-2:] == ["    handler()", "KeyboardInterrupt"]
+
+
 def test_lone_surrogates_do_not_break_the_encoding() -> None:
     assert described(ValueError("\udc80")).evalue == "\\udc80"
 
