@@ -548,7 +548,8 @@ class AnyOrder(RuleBasedStateMachine):
     def some(self, data: st.DataObject, most: int) -> list[str]:
         """A few tasks, rather unfinished ones."""
         going_on = unfinished(self.state.tasks.values())
-        names = going_on[-8:] if going_on and data.draw(st.booleans()) else list(self.state.tasks)
+        rather: bool = data.draw(st.booleans())
+        names = going_on[-8:] if going_on and rather else list(self.state.tasks)
         chosen: list[str] = data.draw(st.lists(st.sampled_from(names), max_size=most, min_size=1))
         return chosen
 
@@ -654,7 +655,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def deliver(self, engine: Engine) -> None:
         item = engine.sent.popleft()
-        handle = {
+        handle: dict[Any, Any] = {
             Started: self.state.started,
             OutputPiece: self.state.output,
             Returned: self.state.returned,
