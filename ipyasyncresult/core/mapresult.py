@@ -111,10 +111,10 @@ class AsyncMapResult(AsyncResult):
         return chosen
 
     def _describe(self, index: int) -> str:
-        record = self.records[index]
-        first = sum(earlier.items for earlier in self.records[:index])
-        if record.items > 1:
-            return f"items {first}-{first + record.items - 1}"
+        positions = next(islice(self._positions(), index, None))
+        first, last = positions[0], positions[-1]
+        if first != last:
+            return f"items {first}-{last}" + (f":{positions.step}" if positions.step > 1 else "")
         if self._describe_item is None:
             return f"item {first}"
         return f"item {first}: {self._describe_item(first)}"
