@@ -75,7 +75,7 @@ def test_a_leak_is_reported_once_for_the_test_that_left_it(guarded: pytest.Pytes
             "file *engine.json",
         ]
     )
-    assert outcome.stdout.str().count("the test left behind:") == 5
+    assert outcome.stdout.str().count("\nthe test left behind:") == 5
     assert outcome.parseoutcomes()["passed"] == 6
 
 
