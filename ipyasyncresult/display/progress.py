@@ -98,7 +98,6 @@ class ProgressModel:
         self._clock = clock
         self._began = self._last = clock() - elapsed
         self._finished = 0
-        self._is_first = True
         self._running = _Running()
         self._invested = 0.0  # engine-seconds that went into what runs
         # Weighted sums over the past; older things weigh less.
@@ -122,7 +121,7 @@ class ProgressModel:
         passed = max(0.0, now - self._last)
         self._remember(counts, engines, now, passed)
         remaining = None if is_open else self._remaining(counts, engines, now, passed)
-        self._last, self._finished, self._is_first = now, counts.finished, False
+        self._last, self._finished = now, counts.finished
         return Progress(
             total=None if is_open else counts.total,
             done=counts.finished,
@@ -140,8 +139,8 @@ class ProgressModel:
         share = _share(busy, counts.running)
         ended = counts.finished - self._finished
         began = self._last  # of what is seen running for the first time
-        if self._is_first and ended:  # a late look: half of their time ago, on average
-            began = now - passed * busy / (2 * ended + counts.running) / share
+        if ended:  # between two looks many came and went: these began half of their time ago
+            began = max(began, now - passed * busy / (2 * ended + counts.running) / share)
         self._running.follow(ended, counts.running, began)
         invested = share * self._running.seconds(now)
         kept = math.exp(-passed / max(5.0, (now - self._began) / 3))

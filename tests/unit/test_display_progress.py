@@ -178,3 +178,13 @@ def test_estimates_are_never_negative_nor_infinite(
         assert progress.remaining is None or 0 <= progress.remaining < 1e9
         assert progress.rate is None or 0 < progress.rate < float("inf")
         assert progress.describe()
+
+
+def test_short_tasks_between_two_looks_do_not_look_like_long_ones() -> None:
+    clock = Clock()
+    model = ProgressModel(clock)
+    for second in range(1, 5):  # 200 items a second; the two that run began a moment ago
+        clock.now += 1.0
+        progress = model.update(Counts(2000, 200 * second, 0, 2), 2)
+    assert progress.remaining is not None
+    assert 4 < progress.remaining < 8  # 1,200 are left
