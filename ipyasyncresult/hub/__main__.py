@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import signal
 import sys
 
-import msgspec
-
-from ipyasyncresult.hub.server import HubServer
-from ipyasyncresult.hub.settings import HubSettings
-from ipyasyncresult.wire.runtime import (
-    ClusterFile,
-    cluster_folder,
-    write_cluster_file,
-)
-from ipyasyncresult.wire.versions import python_version
+from ipyasyncresult.hub.nanny import Nanny
 
 
 def main() -> None:
     """Serve one cluster until its end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=HubSettings)
-    folder = cluster_folder(settings.cluster_id)
+    line = sys.stdin.buffer.readline()
+    # First of all, as it takes longest: the nursery imports while the hub does.  It also keeps the
+    # user's umask, which is for the files of tasks; the hub's own are private.
+    nanny = Nanny(json.loads(line)["engine_settings"])
     os.umask(0o077)
-    server = HubServer(settings, folder)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client
+    serve(line, nanny)
+
+
+def serve(line: bytes, nanny: Nanny) -> None:
+    """Say that the hub is ready, and be it."""
+    from ipyasyncresult.hub.server import HubServer
+    from ipyasyncresult.hub.settings import read_settings
+    from ipyasyncresult.wire.runtime import cluster_folder, write_cluster_file
+
+    settings = read_settings(line)
+    folder = cluster_folder(settings.cluster_id)
+    server = HubServer(settings, folder, nanny)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
-    described = ClusterFile(
-        cluster_id=settings.cluster_id,
-        pid=os.getpid(),
-        started=server.started,
-        package=server.describe()["package"],
-        python=python_version(),
-        persist=settings.persist,
-    )
-    write_cluster_file(folder, described)
+    write_cluster_file(folder, server.cluster_file())
     # Tasks are kept in bare slots without cycles: looking through a hundred thousand of them for
     # garbage costs milliseconds and finds none.
     gc.disable()

@@ -34,14 +34,18 @@ class EngineKeeper:
     """
 
     def __init__(
-        self, state: HubState, settings: HubSettings, tell: Callable[[EngineNews], None]
+        self,
+        state: HubState,
+        settings: HubSettings,
+        nanny: Nanny,
+        tell: Callable[[EngineNews], None],
     ) -> None:
         self._state = state
         self._settings = settings
         self._tell = tell
         self.by_identity: dict[bytes, EngineState] = {}  # every engine that may still speak
         self.gave_up = ""  # why no more engines are started
-        self.nanny: Nanny
+        self.nanny = nanny
         self._by_uuid: dict[str, EngineState] = {}
         self._verdicts: deque[tuple[float, EngineState, dict[str, Any]]] = deque()
         self._deaths: deque[float] = deque()
@@ -49,8 +53,7 @@ class EngineKeeper:
         self._closing = False
 
     def start(self) -> None:
-        """Start the nursery and the engines."""
-        self.nanny = Nanny(self._settings.engine_settings)
+        """Start the engines."""
         for engine_id in range(self._wanted):
             self._fork(engine_id)
 

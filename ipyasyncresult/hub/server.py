@@ -18,12 +18,13 @@ import zmq
 from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.engines import EngineKeeper
+from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import remove_folder, socket_url
+from ipyasyncresult.wire.runtime import ClusterFile, remove_folder, socket_url
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
@@ -45,9 +46,11 @@ class HubServer:
     settings : HubSettings
     folder : Path
         The cluster's private folder; removed at the end.
+    nanny : Nanny
+        Started already.
     """
 
-    def __init__(self, settings: HubSettings, folder: Path) -> None:
+    def __init__(self, settings: HubSettings, folder: Path, nanny: Nanny) -> None:
         self.settings = settings
         self.folder = folder
         self.state = HubState(Archive(settings.archive_bytes))
@@ -61,7 +64,7 @@ class HubServer:
         self._engines = make_socket(self._context, zmq.ROUTER)
         self._clients.bind(socket_url(folder, "clients"))
         self._engines.bind(socket_url(folder, "engines"))
-        self.keeper = EngineKeeper(self.state, settings, self._tell_engine_news)
+        self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
 
@@ -270,6 +273,17 @@ class HubServer:
     def clock() -> float:
         """Seconds since the epoch."""
         return time.time()
+
+    def cluster_file(self) -> ClusterFile:
+        """What clients need to find this cluster."""
+        return ClusterFile(
+            cluster_id=self.settings.cluster_id,
+            pid=os.getpid(),
+            started=self.started,
+            package=__version__,
+            python=python_version(),
+            persist=self.settings.persist,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Plain data about the hub."""

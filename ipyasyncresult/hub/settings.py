@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["HubSettings"]
+__all__ = ["HubSettings", "read_settings"]
 
 
 class HubSettings(msgspec.Struct, kw_only=True):
@@ -37,3 +37,8 @@ class HubSettings(msgspec.Struct, kw_only=True):
     restart_limit: int = 5
     restart_window: float = 60.0
     force_versions: bool = False
+
+
+def read_settings(line: bytes) -> HubSettings:
+    """The settings; ``msgspec.DecodeError`` when they are none."""
+    return msgspec.json.decode(line, type=HubSettings)

@@ -183,8 +183,9 @@ def test_estimates_are_never_negative_nor_infinite(
 def test_short_tasks_between_two_looks_do_not_look_like_long_ones() -> None:
     clock = Clock()
     model = ProgressModel(clock)
+    looks = []
     for second in range(1, 5):  # 200 items a second; the two that run began a moment ago
         clock.now += 1.0
-        progress = model.update(Counts(2000, 200 * second, 0, 2), 2)
-    assert progress.remaining is not None
-    assert 4 < progress.remaining < 8  # 1,200 are left
+        looks.append(model.update(Counts(2000, 200 * second, 0, 2), 2))
+    assert looks[-1].remaining is not None
+    assert 4 < looks[-1].remaining < 8  # 1,200 are left

@@ -816,3 +816,5 @@ TestAnyOrder.settings = settings(
     derandomize=True,
     report_multiple_bugs=False,
 )
+from hypothesis import Phase
+TestAnyOrder.settings = settings(TestAnyOrder.settings, phases=[Phase.generate])
