@@ -816,5 +816,3 @@ TestAnyOrder.settings = settings(
     derandomize=True,
     report_multiple_bugs=False,
 )
-from hypothesis import Phase
-TestAnyOrder.settings = settings(TestAnyOrder.settings, phases=[Phase.generate])
