@@ -12,8 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
+
+# The same examples in every run, and few enough that nobody skips them.
+hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ours")
 
 GRACE = 5.0
 """Seconds that what is just ending may take: the product's own promise for leaving nothing."""

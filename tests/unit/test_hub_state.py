@@ -810,7 +810,7 @@ def unfinished(some: Iterable[HubTask] | Sequence[HubTask]) -> list[str]:
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    max_examples=50,
+    max_examples=30,
     stateful_step_count=20,
     deadline=None,
     derandomize=True,
