@@ -157,6 +157,8 @@ class Receiver:
             if self._holder is waiter:
                 self._last_use = time.monotonic()
                 self._hand_over()
+            if self._closed:
+                self._state.notify_all()  # who closes waits for this
 
     def _hand_over(self) -> None:
         """Give the token to the next waiter, or to nobody.  With the state."""
@@ -265,7 +267,9 @@ class Receiver:
                 waiter.rouse()
         if threading.current_thread() is not self._thread:
             self._thread.join(patience)
-        quiet = not self._thread.is_alive() and not self._waiters
+        with self._state:
+            left = self._state.wait_for(lambda: not self._waiters and not self._holder, patience)
+        quiet = left and not self._thread.is_alive()
         if quiet:
             os.close(self._wake)
             if self._pidfd is not None:

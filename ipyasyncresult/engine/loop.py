@@ -286,6 +286,8 @@ class EngineLoop:
         self._queue = kept
         left = [] if wanted is None else [i for i in msg_ids or () if i not in set(given)]
         self._items.append(m.Returned(given, left))
+        # At once: should it die under a later task, the hub must not blame what it gave back.
+        self._flush()
 
     def _take_outputs(self, task: m.Task, recorder: Recorder) -> None:
         outputs = recorder.take()

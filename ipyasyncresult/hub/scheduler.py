@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 
 from ipyasyncresult.hub.records import EngineState, HubTask
 
@@ -63,6 +64,17 @@ class Scheduler:
             self.shared.appendleft(held)
         else:
             self._queue_of(target).appendleft(held)
+
+    def drop_direct(self, target: int, *, known: Container[str]) -> int:
+        """Take tasks of unknown ids out of an engine's queue; how many there were.
+
+        Such are those that every engine runs first: its successor gets some of its own.
+        """
+        queue = self.direct.get(target, ())
+        unknown = [held for held in queue if held.task.msg_id not in known]
+        for held in unknown:
+            self.direct[target].remove(held)
+        return len(unknown)
 
     def _queue_of(self, target: int) -> deque[HubTask]:
         queue = self.direct.get(target)

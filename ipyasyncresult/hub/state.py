@@ -168,6 +168,7 @@ class HubState:
         engine.ready = True
         self.engines[engine.engine_id] = engine
         self.scheduler.engine_ready(engine)
+        self.unfinished -= self.scheduler.drop_direct(engine.engine_id, known=self.tasks)
         for kept in reversed(self.first.values()):
             msg_id = f"{kept.task.msg_id}@{engine.uuid}"
             task = msgspec.structs.replace(kept.task, msg_id=msg_id, target=engine.engine_id)

@@ -22,7 +22,7 @@ from ipyasyncresult.core.outputs import (
     visible,
 )
 
-bounded = settings(max_examples=60, deadline=None, derandomize=True)
+bounded = settings(max_examples=25, deadline=None, derandomize=True)
 text = st.text(max_size=20)
 bundle = st.dictionaries(text, st.one_of(text, st.integers(-(2**40), 2**40), st.lists(text)))
 outputs = st.builds(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, RoundRobinMap, check_chunksize
 
-bounded = settings(max_examples=60, deadline=None, derandomize=True)
+bounded = settings(max_examples=40, deadline=None, derandomize=True)
 distributions = st.sampled_from(sorted(DISTRIBUTIONS))
 
 

@@ -24,6 +24,7 @@ from ipyasyncresult.hub.scheduler import LOOK_AHEAD
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire.messages import (
     ERROR,
+    FIRST,
     OK,
     Finished,
     Group,
@@ -273,6 +274,29 @@ def test_a_direct_task_that_was_not_begun_waits_for_the_replacement(state: HubSt
     state.engine_lost(dying, 1, KILLED)
     engine(state)
     assert assigned(state) == [(0, ["b"])]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_every_new_engine_runs_what_comes_first_once(state: HubState, given: bool) -> None:
+    """Also when its predecessor died before it came to that."""
+    first = engine(state)
+    submit(state, "initialise", target=0, options=FIRST)
+    assert assigned(state) == [(0, ["initialise"])]
+    state.finished(first, ended("initialise"), ())
+    state.engine_lost(first, 1, KILLED)
+    submit(state, "work", target=0)
+    second = engine(state)
+    if given:
+        assert assigned(state) == [(0, ["initialise@uuid0"])]
+    state.engine_lost(second, 0, KILLED)
+    third = engine(state)
+    assert assigned(state) == [(0, ["initialise@uuid0"])]
+    state.finished(third, ended("initialise@uuid0", duration=1e-5), ())
+    assert assigned(state) == [(0, ["work"])]
+    assert state.unfinished == 1
+    state.session_gone("me")
+    engine(state, 1)
+    assert assigned(state) == []
 
 
 def test_the_death_of_a_replaced_engine_leaves_its_successor_alone(state: HubState) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ipyasyncresult.wire import messages as m
 
-bounded = settings(max_examples=60, deadline=None, derandomize=True)
+bounded = settings(max_examples=30, deadline=None, derandomize=True)
 
 Decoder = Callable[[bytes], Any]
 DIRECTIONS: dict[str, tuple[Any, Decoder]] = {
@@ -71,7 +71,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
 @each_kind
 def test_a_message_arrives_as_it_was_sent(kind: type[msgspec.Struct], decode: Decoder) -> None:
     @given(values_of(kind))
-    @settings(bounded, max_examples=20)
+    @settings(bounded, max_examples=8)
     def check(message: msgspec.Struct) -> None:
         arrived = decode(m.encode(message))
         assert type(arrived) is kind
@@ -110,7 +110,7 @@ def test_damaged_messages_raise_nothing_but_what_is_expected(
     kind: type[msgspec.Struct], decode: Decoder
 ) -> None:
     @given(values_of(kind), st.data())
-    @settings(bounded, max_examples=20)
+    @settings(bounded, max_examples=8)
     def check(message: msgspec.Struct, data: st.DataObject) -> None:
         whole = m.encode(message)
         cut = data.draw(st.integers(0, len(whole) - 1))
