@@ -17,6 +17,7 @@ from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
 from ipyasyncresult.client.targets import Targets, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import TaskRecord
@@ -56,6 +57,8 @@ class Client(HubQuestions):
     >>> client[:].apply_sync(os.getpid)
     [4711, 4712, 4713, 4714]
     """
+
+    capabilities: Capabilities = OWN_ENGINES
 
     def __init__(self, cluster_id: str) -> None:
         self.cluster_id = cluster_id

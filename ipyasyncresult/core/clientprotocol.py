@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.task import TaskRecord
 
@@ -18,6 +19,10 @@ class ClientProtocol(Protocol):
     """What a result needs of a client.  ``ipyasyncresult.testing.FakeClient`` is the smallest."""
 
     ledger: Ledger
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked of it."""
 
     def abort(self, msg_ids: Sequence[str] | None = None) -> dict[str, str]:
         """Take back queued tasks; says per task what happened: aborted, running, finished."""

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from ipyasyncresult.client.codec import lost_error
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.mapresult import AsyncMapResult
@@ -55,6 +56,7 @@ class FakeClient:
 
     def __init__(self, engines: int = 2, clock: ManualClock | None = None) -> None:
         self.engines = engines
+        self.capabilities = Capabilities("hand-played engines")
         self.clock = clock if clock is not None else ManualClock()
         self.ledger = Ledger(_FakeCodec(), clock=self.clock)
         self._name = f"fake{next(_numbers)}"
