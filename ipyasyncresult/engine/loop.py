@@ -20,9 +20,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from mmap import mmap
+from pathlib import Path
 from typing import Any, cast
 
 import zmq
@@ -30,6 +31,7 @@ import zmq
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import encode_outputs
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
@@ -64,11 +66,14 @@ class EngineSettings:
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
         Characters of stream text kept per task.
+    arrays : str
+        Folder of the cluster's shared memory; empty: there is none.
     """
 
     url: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
+    arrays: str = ""
 
 
 def run_engine(
@@ -122,8 +127,8 @@ class EngineLoop:
         self._counter = memoryview(counter).cast("Q")
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
-        self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
-        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned] = []
+        self._queue: deque[tuple[m.Task, bytes, Iterable[Any]]] = deque()
+        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned | m.Released] = []
         self._frames: list[Any] = []
         self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
         self._current: m.Task | None = None
@@ -133,9 +138,12 @@ class EngineLoop:
         self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._stopping = False
         self._pid = os.getpid()
+        self._released: deque[tuple[str, int]] = deque()  # any thread appends
 
     def run(self, engine_id: int, uuid: str) -> None:
         """Serve until told to stop."""
+        folder = Path(self._settings.arrays) if self._settings.arrays else None
+        self._arrays = Buffers(folder, uuid, self._note_released, self._take_in)
         context: zmq.Context[Any] = zmq.Context()
         self._socket = make_socket(context, zmq.DEALER, uuid.encode())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -159,6 +167,7 @@ class EngineLoop:
                 self._flush()
                 self._wait()
         self._flush()
+        self._arrays.close()
         self._socket.close(linger=200)
         context.term()
 
@@ -191,7 +200,7 @@ class EngineLoop:
         self._add_outcome(task, outcome)
 
     def _execute(
-        self, task: m.Task, function: bytes, buffers: Sequence[Any], recorder: Recorder
+        self, task: m.Task, function: bytes, buffers: Iterable[Any], recorder: Recorder
     ) -> Outcome:
         runner = self._runner
         if task.kind == m.CALL:
@@ -212,12 +221,13 @@ class EngineLoop:
             self._oldest = 0.0  # leaves at once, with all that waits
         elif not self._items:
             self._oldest = time.monotonic()
+        frames = self._arrays.pack(outcome.buffers) if outcome.buffers else ()
         self._items.append(
             m.Finished(
                 task.msg_id,
                 status,
                 outcome.body,
-                len(outcome.buffers),
+                len(frames),
                 outcome.started,
                 outcome.completed,
                 outcome.duration,
@@ -225,7 +235,7 @@ class EngineLoop:
                 lingers=threading.active_count() > _OWN_THREADS,
             )
         )
-        self._frames += outcome.buffers
+        self._frames += frames
 
     # -- the pump --------------------------------------------------------------------------------
 
@@ -261,6 +271,9 @@ class EngineLoop:
                 self._enqueue(message, frames)
             elif isinstance(message, m.Recall):
                 self._give_back(message.msg_ids)
+            elif isinstance(message, m.Segments):
+                self._arrays.recycle(message.free)
+                self._arrays.drop(message.drop, message.rest)
             else:
                 self._stopping = True
 
@@ -268,16 +281,17 @@ class EngineLoop:
         functions = message.functions
         position = 0
         for task in message.tasks:
-            buffers: Sequence[Any] = ()
+            buffers: Iterable[Any] = ()
             if task.frames:
-                buffers = [frame.buffer for frame in frames[position : position + task.frames]]
+                mine = frames[position : position + task.frames]
+                buffers = BufferList(self._arrays.unpack(mine))
                 position += task.frames
             self._queue.append((task, functions[task.function], buffers))
 
     def _give_back(self, msg_ids: list[str] | None) -> None:
         wanted = None if msg_ids is None else set(msg_ids)
         given: list[str] = []
-        kept = deque[tuple[m.Task, bytes, Sequence[Any]]]()
+        kept = deque[tuple[m.Task, bytes, Iterable[Any]]]()
         for entry in self._queue:
             if wanted is None or entry[0].msg_id in wanted:
                 given.append(entry[0].msg_id)
@@ -297,11 +311,24 @@ class EngineLoop:
             self._items.append(m.OutputPiece(task.msg_id, encode_outputs(outputs)))
 
     def _flush(self) -> None:
+        if self._released:  # behind results that lie in the same memory
+            self._items.append(m.Released(self._take_released()))
         if not self._items:
             return
         send(self._socket, m.encode(m.Stream(self._items)), self._frames)
         self._items = []
         self._frames = []
+
+    # -- shared memory that is not used any more -------------------------------------------------
+
+    def _note_released(self, name: str, bits: int) -> None:
+        """Any thread, from within the garbage collector: no lock."""
+        self._released.append((name, bits))
+        if self._current is None:
+            os.eventfd_write(self._wake, 1)
+
+    def _take_released(self) -> list[tuple[str, int]]:
+        return [self._released.popleft() for _ in range(len(self._released))]
 
     # -- output of threads that outlive their task -----------------------------------------------
 
