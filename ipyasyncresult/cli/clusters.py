@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -13,26 +14,32 @@ from ipyasyncresult.cli.application import Command, NotThere, UsageError
 from ipyasyncresult.cli.tables import ago, table
 from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.cluster import Cluster
-from ipyasyncresult.client.presence import find_cluster, living_clusters
+from ipyasyncresult.client.clusters import ClusterInfo, list_clusters, stop_cluster, stored_clusters
 from ipyasyncresult.config import ClusterOptions
-from ipyasyncresult.errors import HubError, IpyAsyncResultError
-from ipyasyncresult.wire.runtime import ClusterFile
+from ipyasyncresult.errors import HubError, IpyAsyncResultError, TimeoutError
 
 __all__ = ["List", "Start", "Status", "Stop", "chosen_cluster"]
 
 
-def chosen_cluster(cluster_id: str | None) -> ClusterFile:
-    """The cluster that a command is about.
+def chosen_cluster(cluster_id: str | None) -> ClusterInfo:
+    """The cluster that a command is about; unnamed, the only persistent one, or the only one.
 
     Raises
     ------
     NotThere
         When there is none, or several to choose from.
     """
-    try:
-        return find_cluster(cluster_id or None)
-    except HubError as error:
-        raise NotThere(str(error)) from None
+    living = list_clusters()
+    if cluster_id:
+        living = [one for one in living if one.cluster_id == cluster_id]
+        if not living:
+            raise NotThere(f"no cluster {cluster_id!r} is running: `ipyasyncresult list` has all")
+    candidates = [one for one in living if one.persist] or living
+    if not candidates:
+        raise NotThere("no cluster is running: `ipyasyncresult start` starts one")
+    if len(candidates) > 1:
+        raise NotThere(f"say which cluster: {', '.join(one.cluster_id for one in candidates)}")
+    return candidates[0]
 
 
 class Start(Command):
@@ -87,7 +94,7 @@ class Start(Command):
 
 
 class Stop(Command):
-    """Stop a cluster: its engines, its hub, its files.  What runs is interrupted."""
+    """Stop a cluster: its engines, its hub, its sockets.  What runs ends; what was stored stays."""
 
     name = Unicode("ipyasyncresult stop")
     words = "[CLUSTER ...]"
@@ -106,15 +113,15 @@ class Stop(Command):
         if self.all and self.extra_args:
             raise UsageError("give names of clusters or --all, not both")
         if self.all:
-            chosen = living_clusters()
+            chosen = list_clusters()
         else:
             chosen = [chosen_cluster(name) for name in self.extra_args or [""]]
         outcome = {}
         for one in chosen:
             try:
-                Client(one.cluster_id).shutdown()
+                stop_cluster(one.cluster_id)
                 outcome[one.cluster_id] = "stopped"
-            except (IpyAsyncResultError, OSError) as error:
+            except (HubError, TimeoutError, OSError) as error:
                 outcome[one.cluster_id] = str(error)
                 self.exit_code = 1
         return outcome
@@ -128,16 +135,30 @@ class Stop(Command):
 
 
 class List(Command):
-    """Running clusters, newest first."""
+    """Running clusters, oldest first."""
 
     name = Unicode("ipyasyncresult list")
 
+    stored = Bool(False, help="Those that ended, and left their results on disk.").tag(config=True)
+    flags: dict[Any, Any] = {  # noqa: RUF012
+        **Command.flags,
+        "stored": (
+            {"List": {"stored": True}},
+            "Those that ended, and left their results on disk.",
+        ),
+    }
+
     def run(self) -> list[dict[str, Any]]:
         """Ask each hub."""
-        return [_summary(one) for one in living_clusters()]
+        if self.stored:
+            return [dataclasses.asdict(one) for one in stored_clusters()]
+        return [_summary(one) for one in list_clusters()]
 
     def show(self, found: list[dict[str, Any]]) -> None:
         """A table."""
+        if self.stored:
+            _show_stored(found)
+            return
         if not found:
             print("no cluster is running: `ipyasyncresult start` starts one")
             return
@@ -156,7 +177,20 @@ class List(Command):
         print(table(("cluster", "engines", "unfinished", "clients", "up for", ""), rows))
 
 
-def _summary(described: ClusterFile) -> dict[str, Any]:
+def _show_stored(found: list[dict[str, Any]]) -> None:
+    if not found:
+        print("no ended cluster has left results")
+        return
+    now = time.time()
+    rows = [
+        (one["cluster_id"], f"{one['bytes'] / 1e6:.1f} MB", ago(now - one["changed"]))
+        for one in found
+    ]
+    print(table(("cluster", "on disk", "last written, ago"), rows))
+    print("`ipyasyncresult start --cluster-id NAME` brings one back with its results")
+
+
+def _summary(described: ClusterInfo) -> dict[str, Any]:
     found: dict[str, Any] = {
         "cluster_id": described.cluster_id,
         "pid": described.pid,
