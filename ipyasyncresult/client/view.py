@@ -12,6 +12,7 @@ from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
+from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["View", "function_name"]
+
+_MESSAGE_BYTES = 1 << 16
+
+Chunk = tuple[Any, int, int]
+"""Items, how many, and for which engine (-1: any)."""
 
 
 def function_name(function: object) -> str:
@@ -122,41 +128,31 @@ class View:
     def _submit_chunks(
         self,
         f: Callable[..., Any],
-        chunks: Sequence[tuple[Any, int, int]],
+        chunks: Sequence[Chunk],
         partition: Map,
         *,
         star: bool,
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
+        more: Callable[[list[TaskRecord]], Iterable[Chunk]] | None = None,
     ) -> AsyncMapResult:
-        """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
+        """One task per chunk, in one message.
+
+        The chunks that `more` makes follow in messages of their own: engines work on the first
+        ones while the others are pickled.
+        """
         function = dump_function(f)
         client = self.client
-        tasks = []
-        frames: list[Any] = []
         kind = m.STAR_CHUNK if star else m.CHUNK
-        first = 0
-        for items, count, target in chunks:
-            data, buffers = _dump_chunk(items, first)
-            frames += buffers
-            task_id = client.new_msg_id()
-            tasks.append(
-                m.Task(
-                    task_id,
-                    0,
-                    data,
-                    len(buffers),
-                    kind,
-                    target,
-                    self.label,
-                    self.retries,
-                    items=count,
-                )
-            )
-            first += count
         name = function_name(f)
         group = m.Group(client.new_msg_id(), name, "map", partition.name, ordered)
+        tasks, frames = self._chunk_tasks(chunks, kind, 0)
         records, tracker = client.submit([function], tasks, frames, group)
+        if more is not None:
+            first = sum(chunk[1] for chunk in chunks)
+            for tasks, frames in self._messages(more(records), kind, first):
+                further, tracker = client.submit([function], tasks, frames, group)
+                records += further
         return AsyncMapResult.over_map(
             client,
             records,
@@ -167,6 +163,43 @@ class View:
             tracker=tracker,
             describe_item=describe_item,
         )
+
+    def _chunk_tasks(
+        self, chunks: Iterable[Chunk], kind: int, first: int
+    ) -> tuple[list[m.Task], list[Any]]:
+        """A task per chunk, and their out-of-band buffers; `first` is the position of its first
+        item."""
+        new_msg_id, label, retries = self.client.new_msg_id, self.label, self.retries
+        tasks = []
+        frames: list[Any] = []
+        for items, count, target in chunks:
+            data, buffers = _dump_chunk(items, first)
+            frames += buffers
+            first += count
+            size = len(buffers)
+            tasks.append(
+                m.Task(new_msg_id(), 0, data, size, kind, target, label, retries, items=count)
+            )
+        return tasks, frames
+
+    def _messages(
+        self, chunks: Iterable[Chunk], kind: int, first: int
+    ) -> Iterator[tuple[list[m.Task], list[Any]]]:
+        """As :meth:`_chunk_tasks`, a message of a useful size at a time."""
+        tasks: list[m.Task] = []
+        frames: list[Any] = []
+        size = 0
+        for chunk in chunks:
+            made, buffers = self._chunk_tasks([chunk], kind, first)
+            tasks += made
+            frames += buffers
+            first += chunk[1]
+            size += len(made[0].arguments)
+            if buffers or size >= _MESSAGE_BYTES:
+                yield tasks, frames
+                tasks, frames, size = [], [], 0
+        if tasks:
+            yield tasks, frames
 
     # -- decorators ------------------------------------------------------------------------------
 
@@ -251,9 +284,9 @@ def zip_sequences(sequences: Sequence[Iterable[Any]]) -> tuple[Any, int, bool]:
     return pairs, len(pairs), True
 
 
-def chunks_of(items: Any, count: int, size: int) -> Iterator[tuple[Any, int, int]]:
-    """Blocks of `size` items for any engine."""
-    for start in range(0, count, size):
+def chunks_of(items: Any, count: int, size: int, first: int = 0) -> Iterator[Chunk]:
+    """Blocks of `size` items for any engine, from the position `first` on."""
+    for start in range(first, count, size):
         block = (
             items[start : start + size]
             if hasattr(items, "__getitem__")
