@@ -747,7 +747,8 @@ def test_what_was_sent_may_be_changed(client: ipar.Client, new_gate: NewGate) ->
 
 
 def test_sent_is_true_only_when_the_messages_have_left() -> None:
-    with ipar.Cluster(n=1) as client:
+    # Without shared memory, into which large arrays are copied at once.
+    with ipar.Cluster(n=1, arrays_limit=0) as client:
         hub = hub_of(client)
         assert client[0].apply_async(square, 2).sent  # small: copied at once
         hub.suspend()
