@@ -122,9 +122,7 @@ class Client(HubQuestions):
             )
         if self.engine_count() < wanted:
             about = failed[-1].details if failed else {"reason": self._connection.closed}
-            raise StartError(
-                f"{about.get('reason')}; the last one printed:\n{about.get('stderr', '')}".rstrip()
-            )
+            raise StartError(start_failure(about))
 
     def add_engines(self, n: int = 1) -> list[int]:
         """Start `n` more engines, wait until they are up; their ids."""
@@ -135,6 +133,58 @@ class Client(HubQuestions):
             lambda: set(added) <= self._connection.engines.keys() or self.closed, None
         )
         return added
+
+    def restart(
+        self, targets: Targets = None, *, block: bool = True, timeout: float | None = 60.0
+    ) -> dict[int, str]:
+        """End engines, whatever they do, and start new ones under their numbers.
+
+        What they run fails with ``EngineError`` (and is not tried again); what waits goes on.
+        Without targets also engines that were given up, as they had died too often, come again.
+
+        Returns
+        -------
+        dict
+            Per engine: ``'restarted'``, or ``'restarting'`` without `block`.
+
+        Raises
+        ------
+        TimeoutError
+            When the new engines are not up within `timeout` seconds.
+        StartError
+            When they do not start.
+        """
+        seconds = check_timeout(timeout)
+        chosen = None if targets is None else resolve_targets(targets, self.ids)
+        before = {about.get("uuid") for about in self.engines.values()}
+        seen = len(self.events)
+        answer = self._connection.ask("restart", engines=chosen)
+        ids = [int(engine_id) for engine_id in answer]
+        if not block:
+            return dict.fromkeys(ids, "restarting")
+        self._await_successors(ids, before, seen, seconds)
+        return dict.fromkeys(ids, "restarted")
+
+    def _await_successors(
+        self, ids: list[int], before: set[Any], seen: int, seconds: float | None
+    ) -> None:
+        engines = self._connection.engines
+
+        def is_new(engine_id: int) -> bool:
+            about = engines.get(engine_id, {"up": False})
+            return bool(about.get("up", True)) and about["uuid"] not in before
+
+        def failed() -> list[m.EngineNews]:
+            return [news for news in self.events[seen:] if news.event == "gave_up"]
+
+        def settled() -> bool:
+            return all(map(is_new, ids)) or bool(failed()) or self.closed
+
+        if not self._connection.wait(settled, seconds):
+            raise TimeoutError(f"the new engines were not up after {seconds:g} s")
+        if not all(map(is_new, ids)):
+            about = failed()[-1].details if failed() else {"reason": self._connection.closed}
+            raise StartError(start_failure(about))
 
     # -- views -----------------------------------------------------------------------------------
 
@@ -247,20 +297,43 @@ class Client(HubQuestions):
         outcome: dict[str, str] = self._connection.request(lambda number: m.Abort(number, ids))
         return outcome
 
-    def interrupt(self, msg_ids: AsyncResult | str | Sequence[str] | None = None) -> dict[str, str]:
-        """Raise KeyboardInterrupt in running tasks; says per task what happened."""
+    def interrupt(
+        self,
+        msg_ids: AsyncResult | str | Sequence[str] | None = None,
+        sig: int | str = signal.SIGINT,
+    ) -> dict[str, str]:
+        """Signal running tasks, by default with a KeyboardInterrupt.
+
+        A task that has ended meanwhile is not signalled, nor is the one that runs in its place.
+
+        Parameters
+        ----------
+        msg_ids : optional
+            By default all that this client has under way.
+        sig : int or str
+            ``'SIGINT'``; for tasks that do not listen to it ``'SIGTERM'`` or ``'SIGKILL'``, which
+            ends the engine: the task fails with ``EngineError``, and a new engine comes.
+
+        Returns
+        -------
+        dict
+            Per task: ``'interrupting'``, ``'terminating'``, ``'killed'`` (``'signalled'`` for other
+            signals), ``'queued'`` (not started: :meth:`abort` takes it back), ``'finished'`` or
+            ``'unknown'``.
+        """
+        number = signal_number(sig)
         ids = list(self.outstanding) if msg_ids is None else _ids_of(msg_ids)
         outcome: dict[str, str] = self._connection.request(
-            lambda number: m.Interrupt(number, ids, None, signal.SIGINT)
+            lambda request: m.Interrupt(request, ids, None, number)
         )
         return outcome
 
     def send_signal(
-        self, sig: int = signal.SIGINT, targets: Targets = None, block: bool = True
+        self, sig: int | str = signal.SIGINT, targets: Targets = None, block: bool = True
     ) -> dict[str, str]:
         """Send a signal to engine processes; per engine ``'signalled'`` or why not."""
         del block
-        number = signal.Signals(sig)
+        number = signal_number(sig)
         chosen = self.ids if targets is None else resolve_targets(targets, self.ids)
         outcome: dict[str, str] = self._connection.request(
             lambda request: m.Interrupt(request, None, chosen, number)
@@ -343,6 +416,27 @@ class Client(HubQuestions):
 def _note_event(events: list[m.EngineNews], news: m.EngineNews) -> None:
     events.append(news)
     del events[:-1000]
+
+
+def signal_number(sig: int | str) -> signal.Signals:
+    """A signal by number or name.
+
+    Raises
+    ------
+    ValueError
+        When there is none such.
+    """
+    try:
+        return signal.Signals[sig] if isinstance(sig, str) else signal.Signals(sig)
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"sig must be a signal, as 'SIGINT', 'SIGTERM' or 'SIGKILL', not {sig!r}"
+        ) from None
+
+
+def start_failure(about: dict[str, Any]) -> str:
+    """Why engines do not start."""
+    return f"{about.get('reason')}; the last one printed:\n{about.get('stderr', '')}".rstrip()
 
 
 def _ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
