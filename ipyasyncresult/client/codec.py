@@ -59,7 +59,8 @@ def lost_error(item: LostTask, record: TaskRecord) -> BaseException:
     details = item.details
     task = f"task {item.msg_id}" + (f" ({record.label})" if record.label else "")
     engine = f"engine {item.engine_id}" if item.engine_id >= 0 else "the engine"
-    where = f"{engine} (pid {details.get('pid')} on {details.get('host', 'this host')})"
+    host = f" on {details['host']}" if details.get("host") else ""
+    where = f"{engine} (pid {details.get('pid')}{host})"
     if item.reason == "timeout":
         return TaskTimeout(
             f"{task} took longer than its time-out of {details.get('timeout', 0):g} s, did not end "

@@ -18,7 +18,7 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["View", "call_seconds", "function_name"]
 
@@ -63,7 +63,7 @@ class View:
         :class:`~ipyasyncresult.TaskTimeout`, and is not tried again.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AnyClient) -> None:
         self.client = client
         self.block = False
         self.track = False

@@ -14,6 +14,7 @@ import msgspec
 
 from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.blame import verdict
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -205,24 +206,12 @@ class HubState:
                 self.scheduler.requeue(held)
         for held in held_tasks[:ran]:
             held.engine = None
-            about = details if held is guilty else _without_blame(details)
-            if self._may_try_again(held, about):
-                held.retries_left -= 1
+            fate = verdict(held, engine, details, guilty=held is guilty)
+            if isinstance(fate, Requeued):
                 self.scheduler.requeue(held)
-                self._tell(held, Requeued(held.task.msg_id))
+                self._tell(held, fate)
             else:
-                reason = "timeout" if about.get("overdue") else "engine"
-                if reason == "timeout":
-                    about = {**about, "timeout": held.task.timeout}
-                self._end(held, LostTask(held.task.msg_id, reason, about, engine.engine_id))
-
-    @staticmethod
-    def _may_try_again(held: HubTask, details: dict[str, Any]) -> bool:
-        """Not what somebody wanted to end, nor what took all memory twice."""
-        if details.get("oom"):
-            held.killed_by_oom += 1
-        wanted = details.get("overdue") or details.get("on_request") or held.aborts
-        return held.retries_left > 0 and not wanted and held.killed_by_oom < 2
+                self._end(held, fate)
 
     def fail_queued(self, targets: Iterable[int] | None, details: dict[str, Any]) -> None:
         """End what waits for engines that will not come; None: everything that waits."""
@@ -321,11 +310,3 @@ class HubState:
         """Nobody listens there any more; its tasks go on."""
         self.news.pop(session, None)
         self.first = {key: kept for key, kept in self.first.items() if kept.session != session}
-
-
-def _without_blame(details: dict[str, Any]) -> dict[str, Any]:
-    """How an engine died, for tasks that had ended there and whose results died with it."""
-    return {key: about for key, about in details.items() if key not in _BLAME}
-
-
-_BLAME = frozenset({"overdue", "on_request", "oom"})
