@@ -21,6 +21,7 @@ import time
 from typing import Any, NoReturn
 
 from ipyasyncresult.engine.loop import EngineSettings, run_engine
+from ipyasyncresult.engine.memory import OutOfMemory
 from ipyasyncresult.engine.page import BEGUN, PAGE_BYTES, numbers_of
 from ipyasyncresult.engine.signalling import end_if_overdue, send_signal, signal_task
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
@@ -86,6 +87,7 @@ class Nursery:
         self._hub = hub
         self._children: dict[int, Child] = {}  # by pid
         self._settings: EngineSettings | None = None
+        self._memory = OutOfMemory()
         self._unread = b""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -233,12 +235,14 @@ class Nursery:
     def _bury(self, child: Child, status: int) -> None:
         del self._children[child.pid]
         send_signal(child.pid, signal.SIGKILL, group=True)  # what it started
-        died = (
+        died: dict[str, Any] = (
             {"signal": signal.Signals(os.WTERMSIG(status)).name}
             if os.WIFSIGNALED(status)
             else {"exit_code": os.WEXITSTATUS(status)}
         )
         stderr = read_tail(child.stderr)
+        if died.get("signal") == "SIGKILL" and self._memory.has_struck():
+            died["oom"] = True
         self._tell(
             "exited", child, begun=child.begun(), stderr=stderr, overdue=child.overdue, **died
         )

@@ -55,6 +55,7 @@ class Signaller:
                 wanted.outcome[msg_id] = "queued"
             else:
                 number = next(self._numbers)
+                wanted.outcome[msg_id] = ""  # in the order in which it was asked
                 wanted.open += 1
                 self._open[number] = (wanted, held, held.engine, wish.signal)
                 nanny.signal_task(held.engine.uuid, msg_id, wish.signal, number)
