@@ -33,6 +33,7 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
+from ipyasyncresult.worker.pickling import limit_results
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
@@ -64,11 +65,14 @@ class EngineSettings:
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
         Characters of stream text kept per task.
+    result_limit : int
+        Bytes of a result; above, its task fails.
     """
 
     url: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
+    result_limit: int = 1 << 31
 
 
 def run_engine(
@@ -79,6 +83,7 @@ def run_engine(
     capture = Capture(*files)
     capture.install()
     faulthandler.enable(2)  # the nursery reads there what a crash was about
+    limit_results(settings.result_limit)
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, counter)
 
@@ -129,6 +134,7 @@ class EngineLoop:
         self._current: m.Task | None = None
         self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
+        self._began_monotonic = 0.0
         self._announced = False
         self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._stopping = False
@@ -178,6 +184,7 @@ class EngineLoop:
         self._current = task
         self._announced = False
         self._began = time.time()
+        self._began_monotonic = time.monotonic()  # the other one may jump
         self._counter[0] += 1
         recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
         self._turn.release()
@@ -242,7 +249,7 @@ class EngineLoop:
 
     def _pump(self) -> None:
         task = self._current
-        if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
+        if task is not None and time.monotonic() - self._began_monotonic >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
                 self._take_outputs(task, self._recorder)
