@@ -709,9 +709,9 @@ HEAD = """# Faults: what happens here, and what peers do
 
 Every row is shown by the tests that stand below the tables: real processes, real signals, real
 sockets. About peers only what was measured, or read in their code or manual, is said
-(ipyparallel 9.2, distributed 2026.8, Ray 2.60, loky 3.7, joblib 1.6, executorlib 1.11 and the standard library of
-Python 3.11, November 2026); an empty field says nothing. How fast, and how sure: see
-[reliability](reliability.md). What others on the machine can do: see
+(ipyparallel 9.2, distributed 2026.8, Ray 2.60, loky 3.7, joblib 1.6, executorlib 1.11 and the
+standard library of Python 3.11, in November 2026); an empty field says nothing. How fast, and how
+sure: see [reliability](reliability.md). What others on the machine can do: see
 [SECURITY.md](../SECURITY.md).
 
 The promise behind the rows:
@@ -731,7 +731,8 @@ What an object or a function does, and where, and what the caller gets.
 |---|---|---|---|---|---|
 | arguments are pickled, here | `SerializationError` | this process ends | this process ends | \
 `SerializationError` | `KeyboardInterrupt` |
-| arguments are unpickled, engine | `RemoteError` | `EngineError` | `EngineError` | `RemoteError` | \
+| arguments are unpickled, engine | `RemoteError` | `EngineError` | `EngineError` | \
+`RemoteError` | \
 `RemoteError` |
 | the task runs, engine | `RemoteError` | `EngineError` | `EngineError` | `RemoteError` | \
 `RemoteError` |
@@ -744,8 +745,8 @@ this process ends \
 | `RemoteError` as text | `KeyboardInterrupt` |
 
 In each case the other tasks, the hub and the other clients are untouched, and the results of a
-process that ended can be had by another one. `KeyboardInterrupt` is let through here as nobody can tell it
-from that of a person at the keyboard; the result can be asked for again.
+process that ended can be had by another one. `KeyboardInterrupt` is let through here as nobody
+can tell it from that of a person at the keyboard; the result can be asked for again.
 
 """
 
