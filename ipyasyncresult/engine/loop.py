@@ -36,6 +36,7 @@ from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
+from ipyasyncresult.worker.pickling import limit_results
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
@@ -66,12 +67,15 @@ class EngineSettings:
         Characters of stream text kept per task.
     arrays : str
         Folder of the cluster's shared memory; empty: there is none.
+    result_limit : int
+        Bytes of a result; above, its task fails.
     """
 
     url: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
     arrays: str = ""
+    result_limit: int = 1 << 31
 
 
 def run_engine(
@@ -82,6 +86,7 @@ def run_engine(
     capture = Capture(*files)
     capture.install()
     faulthandler.enable(2)  # the nursery reads there what a crash was about
+    limit_results(settings.result_limit)
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, page)
     signal.signal(signal.SIGINT, loop.interrupt)
@@ -114,6 +119,7 @@ class EngineLoop:
         self._current: m.Task | None = None
         self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
+        self._began_monotonic = 0.0
         self._announced = False
         self._limit: TimeLimit | None = None  # of the current task
         self._stopping = False
@@ -169,6 +175,7 @@ class EngineLoop:
         self._current = task
         self._announced = False
         self._began = time.time()
+        self._began_monotonic = time.monotonic()  # the other one may jump
         page = self._page
         page[BEGUN] += 1
         page[RUNNING] = task_number(task.msg_id)
@@ -262,7 +269,7 @@ class EngineLoop:
         task, limit = self._current, self._limit
         if limit is not None and limit.is_over():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
+        if task is not None and time.monotonic() - self._began_monotonic >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
                 self._out.take_outputs(self._recorder)
