@@ -54,7 +54,7 @@ $(VENV)/.made-lab: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.made-test: pyproject.toml | $(BIN)/python
-	$(PIP) install --quiet --editable '.[test,dev]'
+	$(PIP) install --quiet --editable '.[test,docs,dev]'
 	@touch $@
 
 # Debian packages a browser; elsewhere Playwright brings its own.  Without one the tests that

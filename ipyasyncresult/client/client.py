@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.client.connection import Connection
+from ipyasyncresult.client.familiar import FamiliarNames, ids_of
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 
-class Client(HubQuestions):
+class Client(HubQuestions, FamiliarNames):
     """A connection to a running cluster.  Usable from any thread.
 
     Parameters
@@ -56,8 +57,14 @@ class Client(HubQuestions):
     [0, 1, 2, 3]
     >>> client[:].apply_sync(os.getpid)
     [4711, 4712, 4713, 4714]
+
+    Attributes
+    ----------
+    block : bool
+        What :attr:`block` of new views is.
     """
 
+    block = False
     capabilities: Capabilities = OWN_ENGINES
 
     def __init__(self, cluster_id: str) -> None:
@@ -144,8 +151,14 @@ class Client(HubQuestions):
             raise TypeError(f"engines are given by number, slice or list, not {key!r}")
         return self.direct_view(key)
 
-    def direct_view(self, targets: Targets = "all") -> DirectView:
+    def direct_view(self, targets: Targets = "all", **flags: Any) -> DirectView:
         """A view of certain engines: what is called through it runs on each of them.
+
+        Parameters
+        ----------
+        targets : int, slice, list of int or ``'all'``
+        **flags
+            Of the view: ``block``, ``label``, ``retries``, ...
 
         Raises
         ------
@@ -157,10 +170,11 @@ class Client(HubQuestions):
         from ipyasyncresult.client.directview import DirectView
 
         chosen = resolve_targets(targets, self.ids)
-        return DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+        view = DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+        return view.set_flags(**{"block": self.block, **flags})
 
-    def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
-        """A view of all engines: each call goes to one that has time."""
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> LoadBalancedView:
+        """A view of all engines: each call goes to one that has time; `flags` as for the other."""
         from ipyasyncresult.client.loadbalanced import LoadBalancedView
 
         if targets is not None:
@@ -168,7 +182,7 @@ class Client(HubQuestions):
                 "a load-balanced view uses all engines: targets must be None; "
                 "client[...] addresses certain ones"
             )
-        return LoadBalancedView(self)
+        return LoadBalancedView(self).set_flags(**{"block": self.block, **flags})
 
     def executor(self) -> EngineExecutor:
         """A ``concurrent.futures.Executor`` on these engines; closing it leaves them alone."""
@@ -220,9 +234,7 @@ class Client(HubQuestions):
         seconds = check_timeout(timeout)
         if jobs is None:
             return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
-        several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
-        ids = {i for job in several for i in ([job] if isinstance(job, str) else job.msg_ids)}
-        pending = self.ledger.pending(ids & self.outstanding)
+        pending = self.ledger.pending(ids_of(jobs) & self.outstanding)
         return self.ledger.waits.wait(
             lambda: all(record.received is not None for record in pending), seconds
         )

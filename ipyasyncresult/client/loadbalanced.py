@@ -73,7 +73,10 @@ class LoadBalancedView(View):
             Items per task; by default 1, and more when there are more than 1,024 items.
         ordered : bool
             False: iteration gives items in the order of arrival.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
+        label = options.pop("label", None)
         chunksize = options.pop("chunksize", None)
         ordered = bool(options.pop("ordered", True))
         _refuse(options)
@@ -89,6 +92,7 @@ class LoadBalancedView(View):
             star=star,
             ordered=ordered,
             describe_item=describe_from(items),
+            label=label,
         )
 
     def imap(
@@ -125,6 +129,12 @@ class LoadBalancedView(View):
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
         """Call ``f`` with as many parts of the sequences as there are engines; join the results."""
         return self._finish(parts_async(self, f, sequences, dist, None), None)
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    def __bool__(self) -> bool:
+        return True  # also when no engine is up
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView of {self.client!r}>"

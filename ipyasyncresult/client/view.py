@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
@@ -49,22 +49,30 @@ class View:
         self.label: str | None = None
         self.retries = 0
 
-    @contextmanager
-    def temp_flags(self, **flags: Any) -> Iterator[None]:
-        """Other flags (``block``, ``label``, ``retries``, ...) within the context."""
+    def set_flags(self, **flags: Any) -> Self:
+        """Set flags (``block``, ``label``, ``retries``, ...); the view itself.
+
+        Raises
+        ------
+        AttributeError
+            When a view has no such flag.
+        """
         for name in flags:
             if name.startswith("_") or name not in vars(self):
                 raise AttributeError(f"a view has no flag {name!r}")
-        saved = {name: getattr(self, name) for name in flags}
+        for name, value in flags.items():
+            setattr(self, name, value)
+        return self
+
+    @contextmanager
+    def temp_flags(self, **flags: Any) -> Iterator[None]:
+        """Other flags within the context."""
+        saved = {name: value for name, value in vars(self).items() if name in flags}
+        self.set_flags(**flags)
         try:
-            for name, value in flags.items():
-                setattr(self, name, value)
             yield
         finally:
-            for name, value in saved.items():
-                setattr(self, name, value)
-
-    set_flags = temp_flags
+            self.set_flags(**saved)
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -128,6 +136,7 @@ class View:
         star: bool,
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
+        label: str | None = None,
     ) -> AsyncMapResult:
         """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
         function = dump_function(f)
@@ -148,7 +157,7 @@ class View:
                     len(buffers),
                     kind,
                     target,
-                    self.label,
+                    label or self.label,
                     self.retries,
                     items=count,
                 )
@@ -192,9 +201,18 @@ class View:
         """Take back tasks that have not started."""
         return self.client.abort(jobs, targets, block)
 
-    def get_result(self, indices_or_msg_ids: Any = None) -> AsyncResult:
-        """A result from the hub."""
-        return self.client.get_result(indices_or_msg_ids)
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
+        """A result from the hub, by ids, by label or by number."""
+        return self.client.get_result(indices_or_msg_ids, block)
+
+    @property
+    def results(self) -> Any:
+        """``view.results[msg_id]``: the value of a task, waited for."""
+        return self.client.results
+
+    def purge_results(self, jobs: Any = (), targets: Any = ()) -> Any:
+        """Let the hub forget finished tasks: ids, results, or ``'all'``."""
+        return self.client.purge_results(jobs, targets)
 
     @property
     def history(self) -> list[str]:
@@ -206,9 +224,9 @@ class View:
         """Ids of tasks that have not ended."""
         return self.client.outstanding
 
-    def queue_status(self) -> dict[Any, Any]:
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """How many tasks wait."""
-        return self.client.queue_status()
+        return self.client.queue_status(targets, verbose)
 
     def spin(self) -> None:
         """Nothing to do.  ipyparallel's name."""
