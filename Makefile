@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit format clean help
+.PHONY: demo test lab check lint unit format docs compatibility clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -29,6 +29,14 @@ unit: $(VENV)/.made-test  ## the tests without processes: under 10 s
 format: $(VENV)/.made-test  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.made-test  ## the documentation as HTML; a warning is an error
+	$(BIN)/python docs/tools/compatibility.py --check
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/docs
+	@echo "build/docs/index.html"
+
+compatibility: $(VENV)/.made-test  ## write docs/compatibility.md anew
+	$(BIN)/python docs/tools/compatibility.py
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -30,6 +30,8 @@ PAGE = Path(__file__).parents[1] / "compatibility.md"
 NOTES = Path(__file__).with_suffix(".toml")
 
 Names = Mapping[str, Any]
+Notes = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""``notes[group]["not"][name]``: why a name is not here; ``["differs"]``: what no program sees."""
 
 _HEAD = """\
 # Compatibility with ipyparallel
@@ -38,8 +40,8 @@ Every public name of the client side of ipyparallel {version}: is it here?
 
 {summary}
 
-*here*: same name, and what you pass to it is taken. *differs*: it is here, and the text says what is
-not the same. *not*: it is not here, and the text says why, or what takes its place.
+*here*: same name, and what you pass to it is taken. *differs*: it is here, and the text says what
+is not the same. *not*: it is not here, and the text says why, or what takes its place.
 [Coming from ipyparallel](migrating/from-ipyparallel.md) is the short version.
 
 This page is written by `docs/tools/compatibility.py` (`make compatibility`), which reads both
@@ -142,7 +144,7 @@ def of_module(module: ModuleType, defined_in: str = "") -> dict[str, Any]:
 
 
 # Where the interface of a class ends: what these bring is not part of it.
-_FOREIGN = frozenset({"traitlets", "builtins", "typing", "abc", "ipyasyncresult._never"})
+_FOREIGN = frozenset({"traitlets", "builtins", "typing", "abc"})
 
 
 def of_class(kind: type, *, inherited: bool = True) -> dict[str, Any]:
@@ -156,9 +158,18 @@ def of_class(kind: type, *, inherited: bool = True) -> dict[str, Any]:
         if root in _FOREIGN and base not in (Future, Executor):
             continue
         for name in [*vars(base), *attributes(base)]:
-            if not name.startswith("_"):
+            if not name.startswith("_") and name not in dir(Exception):
                 found.setdefault(name, inspect.getattr_static(kind, name, None))
-    return found
+    return found | blocking(found)
+
+
+def blocking(found: Names) -> dict[str, Any]:
+    """ipyparallel's cluster has ``name_sync`` for each coroutine; its code names none of them."""
+    return {
+        f"{name}_sync": value
+        for name, value in found.items()
+        if inspect.iscoroutinefunction(value) and f"{name}_sync" not in found
+    }
 
 
 @cache
@@ -212,27 +223,24 @@ def flags_of(name: str, magic: Any) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------ comparing
 
 
-def compare(notes: dict[str, dict[str, str]]) -> Comparison:
-    """Compare the two packages.
-
-    Parameters
-    ----------
-    notes : dict
-        Per group, a text per name.
-    """
+def compare(notes: Notes) -> Comparison:
+    """Compare the two packages."""
     made = Comparison()
     tables = []
     counts = {"here": 0, "differs": 0, "not": 0}
     for group in groups():
         explained = notes.get(group.key, {})
-        made.stale += [f"{group.key}.{name}" for name in explained.keys() - group.theirs.keys()]
+        reasons, remarks = explained.get("not", {}), explained.get("differs", {})
+        here, missing = group.theirs.keys() & group.ours.keys(), group.theirs.keys() - group.ours
+        made.stale += [f"{group.key}.not.{name}" for name in reasons.keys() - missing]
+        made.stale += [f"{group.key}.differs.{name}" for name in remarks.keys() - here]
+        made.unexplained += [f"{group.key}.not.{name}" for name in sorted(missing - reasons.keys())]
         rows = []
         for name, there in group.theirs.items():
-            row = compare_name(name, there, group.ours, explained.get(name, ""))
-            if row.state == "not" and not row.text:
-                made.unexplained.append(f"{group.key}.{name}")
-            if name in group.ours and row.text.startswith(_MISSING):
-                made.stale.append(f"{group.key}.{name}")
+            if name in missing:
+                row = Row(name, "not", reasons.get(name, ""))
+            else:
+                row = compare_name(name, there, group.ours[name], remarks.get(name, ""))
             counts[row.state] += 1
             rows.append(row)
         tables.append(table(group.title, rows))
@@ -246,17 +254,11 @@ def compare(notes: dict[str, dict[str, str]]) -> Comparison:
     return made
 
 
-_MISSING = "not:"
-"""How a note begins that is about a name that is not here."""
-
-
-def compare_name(name: str, there: Any, ours: Names, note: str) -> Row:
-    """One row of a table."""
-    if name not in ours:
-        return Row(name, "not", note.removeprefix(_MISSING).strip())
-    texts = list(differences(there, ours[name]))
-    if note:
-        texts.append(note)
+def compare_name(name: str, there: Any, here: Any, remark: str) -> Row:
+    """The row of a name that is here."""
+    # Constructors differ in most of what they take: the remark says what matters.
+    read = [] if remark and name == "(constructor)" else differences(there, here)
+    texts = [*read, *filter(None, [remark])]
     return Row(name, "differs" if texts else "here", "; ".join(texts))
 
 
@@ -329,7 +331,7 @@ def drop(stale: list[str]) -> None:
     NOTES.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
-def read_notes() -> dict[str, dict[str, str]]:
+def read_notes() -> Notes:
     """What stands in the notes."""
     return tomllib.loads(NOTES.read_text(encoding="utf-8"))
 

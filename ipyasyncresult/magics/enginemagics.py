@@ -155,6 +155,8 @@ class EngineMagics(Magics):
 
     def _client(self) -> Client:
         """The client of the view, else the shared one; says so when that is new."""
+        if self.view is not None and self.view.client.closed and not self.suffix:
+            self.view = None  # its cluster has ended: plain %px starts over
         if self.view is not None:
             return self.view.client
         from ipyasyncresult.client.connect import default_client, has_default_client
