@@ -9,11 +9,12 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.client.anyclient import AnyClient, ids_of
+from ipyasyncresult.client.clusters import newest_persistent
 from ipyasyncresult.client.connection import Connection
-from ipyasyncresult.client.familiar import FamiliarNames, ids_of
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -28,20 +29,19 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import cluster_folder
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.directview import DirectView
-    from ipyasyncresult.client.executor import EngineExecutor
-    from ipyasyncresult.client.loadbalanced import LoadBalancedView
+    pass
 
 __all__ = ["Client"]
 
 
-class Client(HubQuestions, FamiliarNames):
+class Client(HubQuestions, AnyClient):
     """A connection to a running cluster.  Usable from any thread.
 
     Parameters
     ----------
-    cluster_id : str
-        Which cluster; ``Cluster(...).cluster_id`` and ``ipyasyncresult list`` tell.
+    cluster_id : str, optional
+        Which cluster; ``Cluster(...).cluster_id`` and ``ipyasyncresult list`` tell.  By default
+        your persistent cluster; with several, the newest.
 
     Raises
     ------
@@ -64,11 +64,10 @@ class Client(HubQuestions, FamiliarNames):
         What :attr:`block` of new views is.
     """
 
-    block = False
     capabilities: Capabilities = OWN_ENGINES
 
-    def __init__(self, cluster_id: str) -> None:
-        self.cluster_id = cluster_id
+    def __init__(self, cluster_id: str | None = None) -> None:
+        self.cluster_id = cluster_id = cluster_id or newest_persistent()
         self.events: list[m.EngineNews] = []  # engines that came, died, stopped; newest last
         # The connection must not know the client: a forgotten client would never be collected.
         note = functools.partial(_note_event, self.events)
@@ -89,9 +88,6 @@ class Client(HubQuestions, FamiliarNames):
 
     def __len__(self) -> int:
         return len(self._connection.engines)
-
-    def __bool__(self) -> bool:
-        return True
 
     def engine_count(self) -> int:
         """How many engines are up."""
@@ -143,53 +139,6 @@ class Client(HubQuestions, FamiliarNames):
         )
         return added
 
-    # -- views -----------------------------------------------------------------------------------
-
-    def __getitem__(self, key: int | slice | Sequence[int]) -> DirectView:
-        """``client[0]``, ``client[-1]``, ``client[:]``, ``client[[0, 2]]``."""
-        if isinstance(key, str):
-            raise TypeError(f"engines are given by number, slice or list, not {key!r}")
-        return self.direct_view(key)
-
-    def direct_view(self, targets: Targets = "all", **flags: Any) -> DirectView:
-        """A view of certain engines: what is called through it runs on each of them.
-
-        Parameters
-        ----------
-        targets : int, slice, list of int or ``'all'``
-        **flags
-            Of the view: ``block``, ``label``, ``retries``, ...
-
-        Raises
-        ------
-        IndexError
-            When an engine does not exist.
-        TypeError, ValueError
-            When `targets` is not a number, a slice, a list of distinct numbers or ``'all'``.
-        """
-        from ipyasyncresult.client.directview import DirectView
-
-        chosen = resolve_targets(targets, self.ids)
-        view = DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
-        return view.set_flags(**{"block": self.block, **flags})
-
-    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> LoadBalancedView:
-        """A view of all engines: each call goes to one that has time; `flags` as for the other."""
-        from ipyasyncresult.client.loadbalanced import LoadBalancedView
-
-        if targets is not None:
-            raise ValueError(
-                "a load-balanced view uses all engines: targets must be None; "
-                "client[...] addresses certain ones"
-            )
-        return LoadBalancedView(self).set_flags(**{"block": self.block, **flags})
-
-    def executor(self) -> EngineExecutor:
-        """A ``concurrent.futures.Executor`` on these engines; closing it leaves them alone."""
-        from ipyasyncresult.client.executor import EngineExecutor
-
-        return EngineExecutor(client=self)
-
     # -- tasks -----------------------------------------------------------------------------------
 
     @property
@@ -201,11 +150,6 @@ class Client(HubQuestions, FamiliarNames):
     def history(self) -> list[str]:
         """Ids of all tasks submitted here, oldest first."""
         return self._connection.sent_ids()
-
-    @property
-    def outstanding(self) -> set[str]:
-        """Ids of tasks that have not ended."""
-        return self.ledger.outstanding
 
     def new_msg_id(self) -> str:
         """An id for a task."""
@@ -225,20 +169,6 @@ class Client(HubQuestions, FamiliarNames):
         """Send one task without frames, counted by a fresh `tally`; for views."""
         return self._connection.submit_one(function, task, tally)
 
-    def wait(
-        self,
-        jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,
-        timeout: float | None = -1,
-    ) -> bool:
-        """Wait for results or ids, by default for everything outstanding; False on time-out."""
-        seconds = check_timeout(timeout)
-        if jobs is None:
-            return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
-        pending = self.ledger.pending(ids_of(jobs) & self.outstanding)
-        return self.ledger.waits.wait(
-            lambda: all(record.received is not None for record in pending), seconds
-        )
-
     def abort(
         self,
         jobs: AsyncResult | str | Sequence[str] | None = None,
@@ -253,7 +183,7 @@ class Client(HubQuestions, FamiliarNames):
             Per task: ``'aborted'``, ``'running'`` (too late), ``'finished'`` or ``'unknown'``.
         """
         del targets, block  # ipyparallel's signature
-        ids = None if jobs is None else _ids_of(jobs)
+        ids = None if jobs is None else ids_of(jobs)
         if ids is not None and not ids:
             return {}
         outcome: dict[str, str] = self._connection.request(lambda number: m.Abort(number, ids))
@@ -261,7 +191,7 @@ class Client(HubQuestions, FamiliarNames):
 
     def interrupt(self, msg_ids: AsyncResult | str | Sequence[str] | None = None) -> dict[str, str]:
         """Raise KeyboardInterrupt in running tasks; says per task what happened."""
-        ids = list(self.outstanding) if msg_ids is None else _ids_of(msg_ids)
+        ids = list(self.outstanding) if msg_ids is None else ids_of(msg_ids)
         outcome: dict[str, str] = self._connection.request(
             lambda number: m.Interrupt(number, ids, None, signal.SIGINT)
         )
@@ -278,16 +208,6 @@ class Client(HubQuestions, FamiliarNames):
             lambda request: m.Interrupt(request, None, chosen, number)
         )
         return outcome
-
-    def spin(self) -> None:
-        """Nothing to do: messages are taken in by themselves.  ipyparallel's name."""
-
-    def clear(self, targets: Targets = None, block: bool = True) -> AsyncResult:
-        """Empty the namespaces of the engines."""
-        cleared: AsyncResult = self.direct_view("all" if targets is None else targets).clear()
-        if block:
-            cleared.get()
-        return cleared
 
     def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How to pickle a result: ids and the cluster's id, no key, no data."""
@@ -341,12 +261,6 @@ class Client(HubQuestions, FamiliarNames):
                     time.sleep(0.01)
         self.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self)} engines"
         return f"<Client({self.cluster_id}): {state}>"
@@ -355,12 +269,6 @@ class Client(HubQuestions, FamiliarNames):
 def _note_event(events: list[m.EngineNews], news: m.EngineNews) -> None:
     events.append(news)
     del events[:-1000]
-
-
-def _ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
-    if isinstance(jobs, str):
-        return [jobs]
-    return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
 
 
 def _close_elsewhere(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["View", "function_name"]
 
@@ -42,7 +42,7 @@ class View:
         How often a task is run again when its engine died under it.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AnyClient) -> None:
         self.client = client
         self.block = False
         self.track = False
@@ -204,15 +204,6 @@ class View:
     def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
         """A result from the hub, by ids, by label or by number."""
         return self.client.get_result(indices_or_msg_ids, block)
-
-    @property
-    def results(self) -> Any:
-        """``view.results[msg_id]``: the value of a task, waited for."""
-        return self.client.results
-
-    def purge_results(self, jobs: Any = (), targets: Any = ()) -> Any:
-        """Let the hub forget finished tasks: ids, results, or ``'all'``."""
-        return self.client.purge_results(jobs, targets)
 
     @property
     def history(self) -> list[str]:
