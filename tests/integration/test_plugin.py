@@ -25,8 +25,9 @@ def test_tests_share_engines_and_find_them_empty(tmp_path: Path) -> None:
     said = run_pytest(
         tmp_path,
         """
-        import os
-        from ipyasyncresult import AsyncResult
+        import os, time
+        import pytest
+        from ipyasyncresult import EngineError
 
         PIDS = []
 
@@ -36,13 +37,16 @@ def test_tests_share_engines_and_find_them_empty(tmp_path: Path) -> None:
         def helper(x):
             return type(OfThisModule()).__name__, x
 
-        def test_first(ipar_client):
+        def test_first(ipar_client, tmp_path):
             PIDS.extend(ipar_client[:].apply_sync(os.getpid))
             assert len(PIDS) == 3
             ipar_client[:].push({"left": 1}, block=True)
             # Not importable on an engine, and not waited for.
             assert ipar_client.load_balanced_view().map_sync(helper, [1]) == [("OfThisModule", 1)]
-            ipar_client[0].execute("while True: pass")
+            begun = tmp_path / "begun"
+            ipar_client[0].execute(f"open({str(begun)!r}, 'w')\\nwhile True: pass")
+            while not begun.exists():
+                time.sleep(0.01)
             ipar_client[0].apply_async(abs, -1)
 
         def test_second(ipar_client, ipar_cluster):
@@ -52,7 +56,8 @@ def test_tests_share_engines_and_find_them_empty(tmp_path: Path) -> None:
             assert not any(ipar_client[:].apply_sync(lambda: "left" in globals()))
 
         def test_an_engine_dies(ipar_client):
-            ipar_client[1].apply_async(os._exit, 3)
+            with pytest.raises(EngineError):
+                ipar_client[1].apply_sync(os._exit, 3)
 
         def test_it_was_replaced(ipar_client):
             assert len(set(ipar_client[:].apply_sync(os.getpid)) & set(PIDS)) == 2
