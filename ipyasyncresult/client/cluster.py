@@ -61,6 +61,8 @@ class Cluster:
         Outlive this process; ``connect(cluster_id=...)`` finds it again.
     output_limit : int
         Characters of printed text kept per task.
+    result_limit : int
+        Bytes of one result, by default 2 GiB; a task that returns more fails.
     restart_limit : int
         How many deaths per engine within a minute until no more are started.
     arrays_limit : int, optional
@@ -82,6 +84,7 @@ class Cluster:
         cluster_id: str | None = None,
         persist: bool = False,
         output_limit: int = 1_000_000,
+        result_limit: int = 1 << 31,
         restart_limit: int = 5,
         arrays_limit: int | None = None,
     ) -> None:
@@ -92,8 +95,11 @@ class Cluster:
         self.n = usable_cpus() if n is None else n
         self.cluster_id = cluster_id or new_cluster_id()
         self.persist = persist
+        if type(result_limit) is not int or result_limit < 1:
+            raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
         self._options: dict[str, Any] = {
             "output_limit": output_limit,
+            "result_limit": result_limit,
             "restart_limit": restart_limit,
             "arrays_limit": arrays_limit,
         }
@@ -149,6 +155,7 @@ class Cluster:
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
                 "output_limit": self._options["output_limit"],
                 "arrays": self._options["arrays"],
+                "result_limit": self._options["result_limit"],
             },
         }
         assert hub.stdin is not None
@@ -172,10 +179,17 @@ class Cluster:
         register_client(client)
         return client
 
-    def start_and_connect_sync(self, n: int | None = None) -> Client:
+    def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
         """Start, connect, and wait until all engines are up.
 
         The cluster ends when this client is closed (unless ``persist=True``).
+
+        Parameters
+        ----------
+        n : int, optional
+            How many engines; by default as the cluster was made with.
+        activate : bool
+            Make ``%px`` and its family use these engines.
 
         Raises
         ------
@@ -194,6 +208,8 @@ class Cluster:
         except BaseException:
             self.stop_cluster_sync()
             raise
+        if activate:
+            self._client.activate()
         return self._client
 
     def add_engines(self, n: int = 1) -> list[int]:
@@ -216,9 +232,20 @@ class Cluster:
         if client is not None:
             client.close()
 
-    async def start_and_connect(self, n: int | None = None) -> Client:
+    async def start_cluster(self) -> Self:
+        """:meth:`start_cluster_sync` for asyncio."""
+        return await asyncio.to_thread(self.start_cluster_sync)
+
+    async def connect_client(self) -> Client:
+        """:meth:`connect_client_sync` for asyncio."""
+        return await asyncio.to_thread(self.connect_client_sync)
+
+    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """:meth:`start_and_connect_sync` for asyncio."""
-        return await asyncio.to_thread(self.start_and_connect_sync, n)
+        client = await asyncio.to_thread(self.start_and_connect_sync, n)
+        if activate:
+            client.activate()  # here: the shell belongs to this thread
+        return client
 
     async def stop_cluster(self) -> None:
         """:meth:`stop_cluster_sync` for asyncio."""

@@ -24,6 +24,7 @@ import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.client.codec import WireCodec
+from ipyasyncresult.client.nested import NestedWaits, runs_on
 from ipyasyncresult.client.news import apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
@@ -112,7 +113,7 @@ class Connection:
         self._receiver.flush_old = self._outbox.flush_old
         self.ledger = Ledger(
             WireCodec(),
-            waits=self._receiver,
+            waits=NestedWaits(self._receiver) if runs_on(self.engines) else self._receiver,
             callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),
         )
         self._receiver.start()

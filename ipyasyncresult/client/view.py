@@ -6,13 +6,14 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -20,7 +21,7 @@ from ipyasyncresult.worker.functions import dump_arguments, dump_function
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
-__all__ = ["View", "function_name"]
+__all__ = ["View", "call_seconds", "function_name"]
 
 _MESSAGE_BYTES = 1 << 16
 
@@ -31,6 +32,21 @@ Chunk = tuple[Any, int, int]
 def function_name(function: object) -> str:
     """A name for people."""
     return getattr(function, "__name__", None) or type(function).__name__
+
+
+def call_seconds(timeout: float | None) -> float:
+    """How long a call may take, as it travels: 0.0 for as long as it likes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When `timeout` is no number of seconds above 0 (nor -1, None or inf: no limit).
+    """
+    if timeout is None:
+        return 0.0
+    if timeout == 0 and not isinstance(timeout, bool):
+        raise ValueError("timeout of a task must be seconds > 0, or None for no limit, not 0")
+    return check_timeout(timeout) or 0.0
 
 
 class View:
@@ -46,6 +62,11 @@ class View:
         Put on every task submitted through this view.
     retries : int
         How often a task is run again when its engine died under it.
+    timeout : float or None
+        Seconds that a call may take, by the engine's clock and without the time that it waits; of a
+        map: the call for each item.  One that takes longer is interrupted, and its engine replaced
+        when that does not help within 2 seconds; it fails with
+        :class:`~ipyasyncresult.TaskTimeout`, and is not tried again.
     """
 
     def __init__(self, client: AnyClient) -> None:
@@ -54,23 +75,32 @@ class View:
         self.track = False
         self.label: str | None = None
         self.retries = 0
+        self.timeout: float | None = None
 
-    @contextmanager
-    def temp_flags(self, **flags: Any) -> Iterator[None]:
-        """Other flags (``block``, ``label``, ``retries``, ...) within the context."""
+    def set_flags(self, **flags: Any) -> Self:
+        """Set flags (``block``, ``label``, ``retries``, ``timeout``, ...); the view itself.
+
+        Raises
+        ------
+        AttributeError
+            When a view has no such flag.
+        """
         for name in flags:
             if name.startswith("_") or name not in vars(self):
                 raise AttributeError(f"a view has no flag {name!r}")
-        saved = {name: getattr(self, name) for name in flags}
+        for name, value in flags.items():
+            setattr(self, name, value)
+        return self
+
+    @contextmanager
+    def temp_flags(self, **flags: Any) -> Iterator[None]:
+        """Other flags within the context."""
+        saved = {name: value for name, value in vars(self).items() if name in flags}
+        self.set_flags(**flags)
         try:
-            for name, value in flags.items():
-                setattr(self, name, value)
             yield
         finally:
-            for name, value in saved.items():
-                setattr(self, name, value)
-
-    set_flags = temp_flags
+            self.set_flags(**saved)
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -135,22 +165,26 @@ class View:
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
         more: Callable[[list[TaskRecord]], Iterable[Chunk]] | None = None,
+        timeout: float | None = None,
+        label: str | None = None,
     ) -> AsyncMapResult:
         """One task per chunk, in one message.
 
         The chunks that `more` makes follow in messages of their own: engines work on the first
         ones while the others are pickled.
         """
+        seconds = call_seconds(self.timeout if timeout is None else timeout)
         function = dump_function(f)
         client = self.client
         kind = m.STAR_CHUNK if star else m.CHUNK
+        make = functools.partial(_chunk_tasks, self, kind, label or self.label, seconds)
         name = function_name(f)
         group = m.Group(client.new_msg_id(), name, "map", partition.name, ordered)
-        tasks, frames = self._chunk_tasks(chunks, kind, 0)
+        tasks, frames = make(chunks, 0)
         records, tracker = client.submit([function], tasks, frames, group)
         if more is not None:
             first = sum(chunk[1] for chunk in chunks)
-            for tasks, frames in self._messages(more(records), kind, first):
+            for tasks, frames in _messages(make, more(records), first):
                 further, tracker = client.submit([function], tasks, frames, group)
                 records += further
         return AsyncMapResult.over_map(
@@ -163,43 +197,6 @@ class View:
             tracker=tracker,
             describe_item=describe_item,
         )
-
-    def _chunk_tasks(
-        self, chunks: Iterable[Chunk], kind: int, first: int
-    ) -> tuple[list[m.Task], list[Any]]:
-        """A task per chunk, and their out-of-band buffers; `first` is the position of its first
-        item."""
-        new_msg_id, label, retries = self.client.new_msg_id, self.label, self.retries
-        tasks = []
-        frames: list[Any] = []
-        for items, count, target in chunks:
-            data, buffers = _dump_chunk(items, first)
-            frames += buffers
-            first += count
-            size = len(buffers)
-            tasks.append(
-                m.Task(new_msg_id(), 0, data, size, kind, target, label, retries, items=count)
-            )
-        return tasks, frames
-
-    def _messages(
-        self, chunks: Iterable[Chunk], kind: int, first: int
-    ) -> Iterator[tuple[list[m.Task], list[Any]]]:
-        """As :meth:`_chunk_tasks`, a message of a useful size at a time."""
-        tasks: list[m.Task] = []
-        frames: list[Any] = []
-        size = 0
-        for chunk in chunks:
-            made, buffers = self._chunk_tasks([chunk], kind, first)
-            tasks += made
-            frames += buffers
-            first += chunk[1]
-            size += len(made[0].arguments)
-            if buffers or size >= _MESSAGE_BYTES:
-                yield tasks, frames
-                tasks, frames, size = [], [], 0
-        if tasks:
-            yield tasks, frames
 
     # -- decorators ------------------------------------------------------------------------------
 
@@ -225,9 +222,9 @@ class View:
         """Take back tasks that have not started."""
         return self.client.abort(jobs, targets, block)
 
-    def get_result(self, indices_or_msg_ids: Any = None) -> AsyncResult:
-        """A result from the hub."""
-        return self.client.get_result(indices_or_msg_ids)
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
+        """A result from the hub, by ids, by label or by number."""
+        return self.client.get_result(indices_or_msg_ids, block)
 
     @property
     def history(self) -> list[str]:
@@ -239,9 +236,9 @@ class View:
         """Ids of tasks that have not ended."""
         return self.client.outstanding
 
-    def queue_status(self) -> dict[Any, Any]:
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """How many tasks wait."""
-        return self.client.queue_status()
+        return self.client.queue_status(targets, verbose)
 
     def spin(self) -> None:
         """Nothing to do.  ipyparallel's name."""
@@ -249,6 +246,51 @@ class View:
     def shutdown(self, **options: Any) -> None:
         """End the cluster."""
         self.client.shutdown(**options)
+
+
+def _chunk_tasks(
+    view: View,
+    kind: int,
+    label: str | None,
+    seconds: float,
+    chunks: Iterable[Chunk],
+    first: int,
+) -> tuple[list[m.Task], list[Any]]:
+    """A task per chunk, and their out-of-band buffers; `first` is the position of its first item."""
+    new_msg_id, retries = view.client.new_msg_id, view.retries
+    tasks = []
+    frames: list[Any] = []
+    for items, count, target in chunks:
+        data, buffers = _dump_chunk(items, first)
+        frames += buffers
+        first += count
+        task = m.Task(new_msg_id(), 0, data, len(buffers), kind, target, label, retries)
+        task.items = count
+        task.timeout = seconds
+        tasks.append(task)
+    return tasks, frames
+
+
+def _messages(
+    make: Callable[[Iterable[Chunk], int], tuple[list[m.Task], list[Any]]],
+    chunks: Iterable[Chunk],
+    first: int,
+) -> Iterator[tuple[list[m.Task], list[Any]]]:
+    """Tasks and buffers of these chunks, a message of a useful size at a time."""
+    tasks: list[m.Task] = []
+    frames: list[Any] = []
+    size = 0
+    for chunk in chunks:
+        made, buffers = make([chunk], first)
+        tasks += made
+        frames += buffers
+        first += chunk[1]
+        size += len(made[0].arguments)
+        if buffers or size >= _MESSAGE_BYTES:
+            yield tasks, frames
+            tasks, frames, size = [], [], 0
+    if tasks:
+        yield tasks, frames
 
 
 def _dump_chunk(items: Any, first: int) -> tuple[bytes, list[memoryview]]:

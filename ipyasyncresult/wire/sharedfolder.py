@@ -1,8 +1,8 @@
 """Where a cluster keeps large arrays: a private folder in memory, made and removed with it.
 
 ``/dev/shm/ipyasyncresult-UID-CLUSTER-xxxxxxxx``, or ``shared`` in the cluster's own folder where
-there is no such file system.  The two know each other: ``arrays`` in the cluster's folder names this
-one, and ``cluster`` in this one says whose it is, so that one that was left is recognised.
+there is no such file system.  The two know each other: a file ``arrays`` in the cluster's folder
+names this one, and ``cluster`` in it says whose it is, so that one that was left is recognised.
 """
 
 from __future__ import annotations
