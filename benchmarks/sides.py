@@ -91,10 +91,10 @@ class Own(Side):
         self.cluster.stop_cluster_sync()
 
 
-class InMemory(Own):
-    """The same with nothing stored on disk."""
+class Stored(Own):
+    """The same with a store: every task and result is on disk, too."""
 
-    options: ClassVar[dict[str, Any]] = {"durability": "memory"}
+    options: ClassVar[dict[str, Any]] = {"durability": "store"}
 
     @classmethod
     def is_there(cls) -> bool:
@@ -241,7 +241,7 @@ def _raw_engine(_: str, engines: str) -> None:
 
 SIDES: dict[str, type[Side]] = {
     "this": Own,
-    "this, in memory": InMemory,
+    "this, stored": Stored,
     "mp.Pool": Pool,
     "ray": Ray,
     "raw sockets": Raw,

@@ -256,7 +256,7 @@ def _chunk_tasks(
     chunks: Iterable[Chunk],
     first: int,
 ) -> tuple[list[m.Task], list[Any]]:
-    """A task per chunk, and their out-of-band buffers; `first` is the position of its first item."""
+    """A task per chunk, and their out-of-band buffers; `first` is where its first item stands."""
     new_msg_id, retries = view.client.new_msg_id, view.retries
     tasks = []
     frames: list[Any] = []
