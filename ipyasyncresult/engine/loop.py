@@ -29,6 +29,7 @@ import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.engine.binding import Console
 from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
@@ -118,7 +119,7 @@ class EngineLoop:
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
         self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
-        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned] = []
+        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned | m.EngineReply] = []
         self._frames: list[Any] = []
         self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
         self._current: m.Task | None = None
@@ -127,6 +128,8 @@ class EngineLoop:
         self._announced = False
         self._limit: TimeLimit | None = None  # of the current task
         self._late: deque[TaskRecorder] = deque()  # any thread appends
+        self._replies: deque[m.EngineReply] = deque()  # the same
+        self._kernel = Console()
         self._stopping = False
         self._pid = os.getpid()
 
@@ -251,7 +254,7 @@ class EngineLoop:
                 outcome.completed,
                 outcome.duration,
                 failed_items=outcome.failed_items if outcome.ok else task.items,
-                lingers=threading.active_count() > _OWN_THREADS,
+                lingers=threading.active_count() > _OWN_THREADS + self._kernel.threads,
             )
         )
         self._frames += outcome.buffers
@@ -292,6 +295,8 @@ class EngineLoop:
                 self._enqueue(message, frames)
             elif isinstance(message, m.Recall):
                 self._give_back(message.msg_ids)
+            elif isinstance(message, m.BindKernel):
+                self._kernel.bind(message, self._reply)
             else:
                 self._stopping = True
 
@@ -341,7 +346,14 @@ class EngineLoop:
         self._late.append(cast("TaskRecorder", recorder))
         os.eventfd_write(self._wake, 1)
 
+    def _reply(self, reply: m.EngineReply) -> None:
+        """Any thread: say something to a client."""
+        self._replies.append(reply)
+        os.eventfd_write(self._wake, 1)
+
     def _send_late(self) -> None:
+        while self._replies:
+            self._items.append(self._replies.popleft())
         while self._late:
             recorder = self._late.popleft()
             outputs = recorder.take()

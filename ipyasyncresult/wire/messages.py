@@ -33,8 +33,10 @@ __all__ = [
     "Abort",
     "Answer",
     "Ask",
+    "BindKernel",
     "Closing",
     "EngineNews",
+    "EngineReply",
     "Finished",
     "FromClient",
     "FromEngine",
@@ -232,10 +234,18 @@ class Requeued(msgspec.Struct, array_like=True, tag=5, gc=False):
     msg_id: str
 
 
+class EngineReply(msgspec.Struct, array_like=True, tag=6):
+    """What an engine says to a client that asked it something."""
+
+    session: str
+    request: int
+    content: Any
+
+
 class Stream(msgspec.Struct, array_like=True, tag=1):
     """What happened on an engine, in order."""
 
-    items: list[Started | OutputPiece | Finished | Returned]
+    items: list[Started | OutputPiece | Finished | Returned | EngineReply]
 
 
 FromEngine = Register | Stream
@@ -259,7 +269,18 @@ class Stop(msgspec.Struct, array_like=True, tag=2):
     """End the process."""
 
 
-ToEngine = Run | Recall | Stop
+class BindKernel(msgspec.Struct, array_like=True, tag=3):
+    """Be a Jupyter kernel, too; answered with EngineReply."""
+
+    session: str
+    request: int
+    file: str
+    """The connection file to write."""
+    sockets: str
+    """How the paths of its sockets begin."""
+
+
+ToEngine = Run | Recall | Stop | BindKernel
 
 
 # -- hub to client ---------------------------------------------------------------------------------
