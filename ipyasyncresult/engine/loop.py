@@ -30,7 +30,7 @@ import zmq
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import encode_outputs
 from ipyasyncresult.engine.binding import Console
-from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
+from ipyasyncresult.engine.running import Running
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
@@ -38,7 +38,6 @@ from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
-from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit
 
 __all__ = ["EngineLoop", "EngineSettings", "run_engine"]
 
@@ -84,7 +83,7 @@ def run_engine(
     faulthandler.enable(2)  # the nursery reads there what a crash was about
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, page)
-    signal.signal(signal.SIGINT, loop.interrupt)
+    signal.signal(signal.SIGINT, loop.running.interrupt)
     loop.run(engine_id, uuid)
 
 
@@ -115,7 +114,7 @@ class EngineLoop:
         self._settings = settings
         self._runner = runner
         self._capture = capture
-        self._page = numbers_of(page)
+        self.running = Running(page, runner)
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
         self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
@@ -126,11 +125,11 @@ class EngineLoop:
         self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
         self._announced = False
-        self._limit: TimeLimit | None = None  # of the current task
         self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._replies: deque[m.EngineReply] = deque()  # the same
         self._kernel = Console()
         self._stopping = False
+        self.dropped = 0  # malformed messages
         self._pid = os.getpid()
 
     def run(self, engine_id: int, uuid: str) -> None:
@@ -175,37 +174,36 @@ class EngineLoop:
         task, function, buffers = self._queue.popleft()
         if task.timeout:
             self._flush()  # it may end with this engine: finished work must not
-            self._limit = TimeLimit(task.timeout, self._set_deadline)
         self._current = task
         self._announced = False
         self._began = time.time()
-        page = self._page
-        page[BEGUN] += 1
-        page[RUNNING] = task_number(task.msg_id)
+        self.running.begin(task.msg_id, task.timeout)
         recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
         self._turn.release()
         try:
             outcome = self._execute(task, function, buffers, recorder)
         finally:
             if os.getpid() != self._pid:
-                os._exit(0)  # a task forked: its child must not speak for this engine
+                # A task forked, and its child must not speak for this engine.  Nor may it ask for
+                # the turn: the pump, which is not in the child, may have had it.
+                os._exit(0)
             self._turn.acquire()
-        page[RUNNING] = 0
-        self._current = self._limit = None
+        self.running.end()
+        self._current = None
         self._take_outputs(task, recorder)
         self._add_outcome(task, outcome)
 
     def _execute(
         self, task: m.Task, function: bytes, buffers: Sequence[Any], recorder: Recorder
     ) -> Outcome:
-        runner, limit = self._runner, self._limit
+        runner, limit = self._runner, self.running.limit
         if task.kind == m.CALL:
             return runner.run_call(
                 function, task.arguments, buffers, recorder=recorder, limit=limit
             )
         if task.kind == m.CELL:
             return runner.run_cell(
-                function.decode(),
+                function.decode(errors="replace"),
                 silent=bool(task.options & m.SILENT),
                 store_history=not task.options & m.NO_HISTORY,
                 recorder=recorder,
@@ -215,28 +213,6 @@ class EngineLoop:
         return runner.run_chunk(
             function, task.arguments, buffers, star=star, recorder=recorder, limit=limit
         )
-
-    def _set_deadline(self, when: float) -> None:
-        self._page[DEADLINE] = int(when * 1e9)
-
-    def interrupt(self, *_: object) -> None:
-        """The handler of SIGINT: raise in the task that is meant, and in no other.
-
-        It is for user code; one that comes between two tasks has nothing to do.
-        """
-        __tracebackhide__ = True  # tracebacks end where the user's code was
-        page, limit = self._page, self._limit
-        due: TimedOut | bool = False
-        meant = 0
-        if os.getpid() == self._pid:  # a task's forked children have no part in this
-            meant, page[MEANT] = page[MEANT], 0
-            due = limit is not None and limit.take_due()
-        if not self._runner.running or due is True:
-            return
-        if due:
-            raise due
-        if meant in (0, page[RUNNING]):
-            raise KeyboardInterrupt
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
@@ -270,9 +246,8 @@ class EngineLoop:
                 self._pump()
 
     def _pump(self) -> None:
-        task, limit = self._current, self._limit
-        if limit is not None and limit.is_over():
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self.running.look_at_clock()
+        task = self._current
         if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
@@ -290,25 +265,30 @@ class EngineLoop:
         """Take in every message that is there."""
         while waiting(self._socket):
             header, frames = receive(self._socket)
-            message = m.decode_to_engine(header)
-            if isinstance(message, m.Run):
-                self._enqueue(message, frames)
-            elif isinstance(message, m.Recall):
-                self._give_back(message.msg_ids)
-            elif isinstance(message, m.BindKernel):
-                self._kernel.bind(message, self._reply)
-            else:
-                self._stopping = True
+            try:
+                message = m.decode_to_engine(header)
+                if isinstance(message, m.Run):
+                    self._enqueue(message, frames)
+                elif isinstance(message, m.Recall):
+                    self._give_back(message.msg_ids)
+                elif isinstance(message, m.BindKernel):
+                    self._kernel.bind(message, self._reply)
+                else:
+                    self._stopping = True
+            except (*m.MALFORMED, IndexError):
+                self.dropped += 1
 
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions
         position = 0
+        entries: list[tuple[m.Task, bytes, Sequence[Any]]] = []
         for task in message.tasks:
             buffers: Sequence[Any] = ()
             if task.frames:
                 buffers = [frame.buffer for frame in frames[position : position + task.frames]]
                 position += task.frames
-            self._queue.append((task, functions[task.function], buffers))
+            entries.append((task, functions[task.function], buffers))
+        self._queue += entries  # all of a message or nothing
 
     def _give_back(self, msg_ids: list[str] | None) -> None:
         wanted = None if msg_ids is None else set(msg_ids)

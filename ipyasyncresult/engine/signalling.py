@@ -33,7 +33,8 @@ class SignalledChild(Protocol):
 
 def send_signal(pid: int, number: int, *, group: bool) -> None:
     """Signal a process, or its whole group, if it is there."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    # It is gone, or there is no such signal: nothing that a client asks for ends the nursery.
+    with contextlib.suppress(OSError, OverflowError):
         if group:
             os.killpg(pid, number)
         else:
