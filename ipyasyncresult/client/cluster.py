@@ -25,6 +25,7 @@ from ipyasyncresult.wire.runtime import (
     remove_folder,
     socket_url,
 )
+from ipyasyncresult.wire.sharedfolder import make_arrays_folder
 
 __all__ = ["Cluster", "usable_cpus"]
 
@@ -64,6 +65,9 @@ class Cluster:
         Bytes of one result, by default 2 GiB; a task that returns more fails.
     restart_limit : int
         How many deaths per engine within a minute until no more are started.
+    arrays_limit : int, optional
+        Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
+        does not fit in, and with 0 everything, travels through the sockets.
 
     Examples
     --------
@@ -82,6 +86,7 @@ class Cluster:
         output_limit: int = 1_000_000,
         result_limit: int = 1 << 31,
         restart_limit: int = 5,
+        arrays_limit: int | None = None,
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -92,10 +97,11 @@ class Cluster:
         self.persist = persist
         if type(result_limit) is not int or result_limit < 1:
             raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
-        self._options = {
+        self._options: dict[str, Any] = {
             "output_limit": output_limit,
             "result_limit": result_limit,
             "restart_limit": restart_limit,
+            "arrays_limit": arrays_limit,
         }
         self._hub: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -116,6 +122,8 @@ class Cluster:
             return self
         clean_stale_folders()
         self._folder = cluster_folder(self.cluster_id, create=True)
+        arrays = make_arrays_folder(self._folder, self._options["arrays_limit"])
+        self._options["arrays"] = str(arrays)
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._hub = subprocess.Popen(
@@ -146,6 +154,7 @@ class Cluster:
                 "url": socket_url(self._folder, "engines"),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
                 "output_limit": self._options["output_limit"],
+                "arrays": self._options["arrays"],
                 "result_limit": self._options["result_limit"],
             },
         }

@@ -11,7 +11,7 @@ import io
 import pickle
 import reprlib
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ClassVar
 
@@ -129,7 +129,7 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes
 
 
 def load_arguments(
-    data: Buffer, buffers: Sequence[Buffer] = ()
+    data: Buffer, buffers: Iterable[Buffer] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments from :func:`dump_arguments`; raises whatever their unpickling raises."""
     args, kwargs = loads(bytes(data), buffers)
@@ -194,6 +194,6 @@ def _is_lazy(value: Any) -> bool:
     return type(value).__module__ in {"builtins", "itertools"} and isinstance(value, Iterator)
 
 
-def load_result(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+def load_result(data: Buffer, buffers: Iterable[Buffer] = ()) -> Any:
     """The value from :func:`dump_result`; raises whatever its unpickling raises."""
     return loads(bytes(data), buffers)
