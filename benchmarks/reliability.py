@@ -325,7 +325,9 @@ def main() -> None:
                 found.setdefault(name, []).append(measured)
                 print(f"{number + 1}/{wanted.repeat} {name}: {measured}", file=sys.stderr)
     print(f"\nload average {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs; median (min-max)\n")
-    print("| peer | notice, s | answer | others | replacement, s | ports |\n|---|---|---|---|---|---|")
+    print(
+        "| peer | notice, s | answer | others | replacement, s | ports |\n|---|---|---|---|---|---|"
+    )
     for name, runs in found.items():
         print("| " + " | ".join([name, *row(runs)]) + " |")
     if wanted.json:
