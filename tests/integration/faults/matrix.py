@@ -712,7 +712,7 @@ sockets. About peers only what was measured, or read in their code or manual, is
 (ipyparallel 9.2, distributed 2026.8, Ray 2.60, loky 3.7, joblib 1.6, executorlib 1.11 and the
 standard library of Python 3.11, in November 2026); an empty field says nothing. How fast, and how
 sure: see [reliability](reliability.md). What others on the machine can do: see
-[SECURITY.md](../SECURITY.md).
+[Security](project/security.md).
 
 The promise behind the rows:
 
