@@ -54,7 +54,7 @@ def started(view: Any, path: Path) -> Any:
 
 
 def kills(client: ipar.Client, path: Path, count: int) -> Iterator[tuple[float, float, float]]:
-    """Seconds until the caller knows, until the replacement answers, and from a stop to its news."""
+    """Seconds until the caller knows, until the replacement answers, and until a stop is known."""
     for _ in range(count):
         running = started(client[0], path)
         pid = client.engines[0]["pid"]
