@@ -16,6 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 TASKS = """
 import sys, threading
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import OWN_ENGINES
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import Status
@@ -26,6 +27,7 @@ class Engines:
         self.ledger = Ledger(None)
         records = [self.ledger.submit(f"id-{n}", target=n) for n in range(count)]
         self.result = AsyncResult.over(self, records, "work")
+    capabilities = OWN_ENGINES
     def engine_count(self):
         return 2
     def feed(self, task, *outputs, end=False):
