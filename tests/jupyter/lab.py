@@ -61,6 +61,7 @@ OPEN = """async (path) => {
   await panel.context.ready;
   await panel.sessionContext.ready;
   await panel.sessionContext.session.kernel.info;
+  (window.panels ??= []).push(panel);
   window.panel = panel;
 }"""
 FIND_OPEN = """async () => {
@@ -93,7 +94,9 @@ FULL_HEIGHT = """() => {
 }"""
 CLOSE = """async () => {
   await window.panel.sessionContext.shutdown();
-  window.panel.dispose();
+  window.panels.pop().dispose();
+  window.panel = window.panels.at(-1);
+  if (window.panel) window.jupyterapp.shell.activateById(window.panel.id);
 }"""
 
 
@@ -229,8 +232,8 @@ class Lab:
         self._write(name, cells)
         page = self.page.context.new_page()
         page.set_default_timeout(20_000)
+        # With page errors of its own: the application has some that are not ours.
         other = Lab(page, self.root, self.address)
-        other.page_errors = self.page_errors
         try:
             page.goto(self.address.replace("/lab?", f"/notebooks/{name}?"))
             page.wait_for_function(IS_UP, timeout=60_000)

@@ -12,7 +12,7 @@ import pytest
 from ipyasyncresult.client.cluster import usable_cpus
 from tests.jupyter.lab import Cell, Lab, Notebook
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ENGINES = range(usable_cpus())
 QUICKSTART = Path(__file__).parents[3] / "notebooks" / "quickstart.ipynb"

@@ -9,7 +9,7 @@ import pytest
 from tests.jupyter.browser.test_widget import STEPS, Widget, open_gates
 from tests.jupyter.lab import Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_the_widget_is_live_heard_and_static_at_the_end(lab: Lab, tmp_path: Path) -> None:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nbconvert import HTMLExporter, MarkdownExporter
 from playwright.sync_api import Locator, Page
 
 from tests.jupyter.lab import ARTIFACTS, Cell, Lab, Notebook
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
 STEPS = """
 import time
@@ -55,14 +54,13 @@ class Widget:
 
     def wait_for_key(self, text: str) -> None:
         """A number of the legend: ``2 running``."""
-        self.part("key").get_by_text(re.compile(rf"^{text}$")).or_(
-            self.part("key").filter(has_text=re.compile(rf"^{text}$"))
-        ).first.wait_for()
+        self.part("key").filter(has_text=re.compile(rf"^\s*{text}\s*$")).first.wait_for()
 
     def press(self, action: str) -> str:
         """Press a button; its answer."""
         before = self.part("answer").inner_text()
-        self.root.locator(f"[data-action={action}]").click()
+        # Not stopped by `aria-disabled`: a person can press such a button, too.
+        self.root.locator(f"[data-action={action}]").click(force=True)
         answer = self.part("answer").filter(has_not_text=re.compile("^…?$"))
         answer.wait_for()
         text = answer.inner_text()
@@ -141,13 +139,10 @@ def test_progress_is_live_while_the_cell_blocks_and_static_ever_after(
         parts = reopened[1].outputs.locator("div[style*='inline-block']")
         colours = parts.evaluate_all("all => all.map(e => getComputedStyle(e).backgroundColor)")
         assert colours == ["rgb(56, 142, 60)", "rgb(229, 57, 53)"]
-    assert "4/4 done" in converted(lab.root / "progress.ipynb", "html")
-    assert "1 failed" in converted(lab.root / "progress.ipynb", "markdown")
-
-
-def converted(notebook: Path, kind: str) -> str:
-    command = [sys.executable, "-m", "nbconvert", "--stdout", "--to", kind, str(notebook)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for exporter in (HTMLExporter, MarkdownExporter):
+        page, _ = exporter().from_filename(str(lab.root / "progress.ipynb"))
+        assert "4/4 done" in page
+        assert "this one is &lt;b&gt;bad&lt;/b&gt;" in page
 
 
 def test_a_pending_result_lives_on_after_its_cell_and_while_others_run(
@@ -196,18 +191,20 @@ def test_buttons_are_heard_while_the_cell(how: str, lab: Lab, tmp_path: Path) ->
         open_gates(tmp_path, 2)  # good, when it runs
         (tmp_path / "gate1").unlink()
         assert widget.press("retry") == "1 runs again"
-        widget.wait_for_key("0 failed|6 queued|5 queued")
-        assert widget.part("failure-title").count() == 0
+        widget.part("failure-title").wait_for(state="detached")
 
+        answer = widget.press("interrupt")
+        assert re.fullmatch(r"2 interrupted, \d still queued", answer), answer
+        widget.part("failure-title").get_by_text("KeyboardInterrupt").wait_for()
         answer = widget.press("stop")
-        assert re.fullmatch(r"\d aborted, 2 already running", answer), answer
+        assert re.fullmatch(r"\d aborted, \d already running", answer), answer
         widget.wait_for_key(r"\d aborted")
         waiting.screenshot(f"buttons-{how}")
-        assert widget.press("interrupt") == "2 interrupted"
+        open_gates(tmp_path, *range(8))
         waiting.wait_for(re.compile(r"step: 8/8 done"))
         if is_busy:
             waiting.wait_for_end()
-        assert "KeyboardInterrupt" in waiting.text()
+        assert "2 x KeyboardInterrupt" in waiting.text()
 
 
 def test_the_toolbars_stop_button_ends_the_wait_and_leaves_a_static_view(
@@ -262,7 +259,8 @@ client = Many()
 result = client.submit_map([1] * TASKS, fname="simulate")
 ids = result.msg_ids
 
-def work(go_on):
+def work(begin, go_on):
+    begin.wait()
     chance = random.Random(1)
     began, done = time.time(), 0
     for engine in range(ENGINES):
@@ -284,8 +282,8 @@ def work(go_on):
     for engine in range(ENGINES):
         client.finish(ids[TASKS - 1 - engine], [engine])
 
-go_on = threading.Event()
-threading.Thread(target=work, args=[go_on], daemon=True).start()
+begin, go_on = threading.Event(), threading.Event()
+threading.Thread(target=work, args=[begin, go_on], daemon=True).start()
 result
 """
 
@@ -314,11 +312,12 @@ SEEN = """() => {
 
 
 def test_128_engines_and_100_000_tasks_stay_readable_and_smooth(lab: Lab) -> None:
-    with lab.notebook("many.ipynb", [MANY, "go_on.set()"]) as notebook:
+    with lab.notebook("many.ipynb", [MANY, "begin.set()", "go_on.set()"]) as notebook:
         notebook[0].start()
         widget = Widget(notebook[0])
         widget.root.locator("[role=progressbar][aria-valuenow]").wait_for()
         lab.page.evaluate(WATCH)
+        notebook[1].start()
         value = lab.page.locator(".ipar-bar").first
         lab.page.wait_for_function(
             "() => +document.querySelector('.ipar-bar').getAttribute('aria-valuenow') >= 59000"
@@ -341,7 +340,7 @@ def test_128_engines_and_100_000_tasks_stay_readable_and_smooth(lab: Lab) -> Non
         notebook[0].screenshot("many")
         with lab.dark():
             notebook[0].screenshot("many-dark")
-        notebook[1].start()
+        notebook[2].start()
         notebook[0].wait_for("simulate: 100,000/100,000 done")
 
 
@@ -372,8 +371,7 @@ def test_it_can_be_used_by_keyboard_and_read_by_a_screen_reader(lab: Lab, tmp_pa
         page.get_by_role("status").get_by_text("4 aborted, 2 already running").wait_for()
         page.keyboard.press("Tab")
         page.keyboard.press("Space")
-        page.get_by_role("status").get_by_text("2 interrupted").wait_for()
-        notebook[1].wait_for("step: 6/6 done")
+        notebook[1].wait_for(re.compile("step: 6/6 done.*2 failed, 4 aborted"))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -463,7 +461,6 @@ def test_nothing_that_a_task_says_runs_in_the_page(notebook: Notebook, tmp_path:
     waiting.start()
     widget = Widget(waiting)
     widget.part("title").get_by_text(HOSTILE[:40]).wait_for()
-    widget.part("line").get_by_text(HOSTILE[:40]).first.wait_for()
     waiting.screenshot("hostile-live")
     gate.touch()
     waiting.wait_for_end()
