@@ -30,6 +30,9 @@ class Questions:
             "queue_status": self.queue_status,
             "add_engines": self.add_engines,
             "status": self.status,
+            "watch": server.watching.watch,
+            "calls": server.watching.calls,
+            "read": server.watching.read,
         }
 
     def answer(self, session: str, ask: Ask) -> None:

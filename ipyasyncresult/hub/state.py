@@ -8,7 +8,7 @@ look-ahead of an engine (``assigned``), or ``final``.  Decisions are collected i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -33,6 +33,16 @@ from ipyasyncresult.wire.messages import (
 __all__ = ["HubState"]
 
 
+class Watching(Protocol):
+    """Who is told what happens to tasks."""
+
+    def started(self, held: HubTask) -> None:
+        """A task runs, and has for some time."""
+
+    def ended(self, held: HubTask) -> None:
+        """A task ended."""
+
+
 class HubState:
     """Tasks, engines and what to do next.  One thread."""
 
@@ -45,6 +55,7 @@ class HubState:
         self.tasks = archive.tasks  # all known tasks by id, in the order of their submission
         self.unfinished = 0
         self.first: dict[tuple[bytes, bytes], HubTask] = {}  # what every new engine runs first
+        self.watching: Watching | None = None  # as long as somebody looks on
         # Decisions for the server to carry out:
         self.runs = self.scheduler.runs
         self.recalls: list[tuple[EngineState, list[str] | None]] = []
@@ -100,6 +111,8 @@ class HubState:
         self.scheduler.turned_out_long(engine, held)
         item.engine_id = engine.engine_id
         self._tell(held, item)
+        if self.watching is not None:
+            self.watching.started(held)
         if len(engine.assigned) > 1 and not engine.recalling:
             engine.recalling = True
             self.recalls.append((engine, None))
@@ -152,6 +165,8 @@ class HubState:
         self.archive.finish(held, frames, keep_work=keeps_work)
         self._tell(held, item, frames)
         held.listeners = None
+        if self.watching is not None:
+            self.watching.ended(held)
 
     def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
         news = self.news
