@@ -80,9 +80,28 @@ class DisplayOptions(SingletonConfigurable):
     ).tag(config=True)
 
 
+class ServerOptions(SingletonConfigurable):
+    """The page and the routes in Jupyter's server."""
+
+    read_only = Bool(
+        False,
+        help="Show clusters, but neither start nor stop them, nor interrupt their tasks.",
+    ).tag(config=True)
+    most_engines = Integer(
+        256,
+        min=0,
+        help="As many engines as one cluster that is started from the page may have.",
+    ).tag(config=True)
+    most_readers = Integer(
+        50,
+        min=1,
+        help="How many pages may read events at once.",
+    ).tag(config=True)
+
+
 def configurable_classes() -> list[type[SingletonConfigurable]]:
     """All kinds of options."""
-    return [ClusterOptions, DisplayOptions]
+    return [ClusterOptions, DisplayOptions, ServerOptions]
 
 
 def options(kind: type[T]) -> T:

@@ -19,7 +19,7 @@ from ipyasyncresult.display.grouping import group
 from ipyasyncresult.errors import UnknownTaskError
 from ipyasyncresult.wire.messages import ERROR, MALFORMED, LostTask
 
-__all__ = ["call_ids", "list_tasks", "outputs_of", "read_tasks", "recent_calls", "watch"]
+__all__ = ["call_ids", "outputs_of", "read_tasks", "recent_calls", "tasks_of_call", "watch"]
 
 
 def recent_calls(client: Client, limit: int = 50, skip: int = 0) -> list[dict[str, Any]]:
@@ -47,10 +47,33 @@ def call_ids(client: Client, which: int | str) -> list[str]:
     return ids
 
 
-def list_tasks(client: Client, msg_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """States and times of tasks; those that the hub does not know are left out."""
-    tasks: list[dict[str, Any]] = client._connection.ask("tasks", msg_ids=list(msg_ids))
-    return tasks
+def tasks_of_call(
+    client: Client, which: int | str, limit: int = 50, skip: int = 0, failed: bool = False
+) -> dict[str, Any]:
+    """States and times of some ``tasks`` of a call, and how many it has in ``total``.
+
+    Parameters
+    ----------
+    client : Client
+    which : int or str
+        As in :func:`call_ids`.
+    limit, skip : int
+    failed : bool
+        Only those that did not end well.
+
+    Raises
+    ------
+    UnknownTaskError
+        When the hub knows no such call.
+    """
+    ask = client._connection.ask
+    try:
+        found: dict[str, Any] = ask(
+            "call_tasks", which=which, limit=limit, skip=skip, failed=failed
+        )
+    except ValueError as error:
+        raise UnknownTaskError(str(error)) from None
+    return found
 
 
 def watch(client: Client, *, first: bool, timeout: float) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Questions:
             "status": self.status,
             "watch": server.watching.watch,
             "calls": server.watching.calls,
+            "call_tasks": server.watching.call_tasks,
             "read": server.watching.read,
         }
 

@@ -28,6 +28,8 @@ _LONGEST = 10.0
 """Seconds after which an answer comes although nothing changed: its asker learns that we live."""
 _MOST_ENDS = 300
 """Ends of tasks that one answer tells one by one; more are only counted."""
+_FAILED = frozenset({"error", "lost", "aborted"})
+_LATELY = 60.0  # seconds
 _READABLE = 4 << 20
 """Bytes of a failed chunk's result, in which its failures are, that are sent to a reader."""
 
@@ -48,9 +50,20 @@ class Watching:
         watcher = self._watchers.get(session)
         if watcher is None or first:
             watcher = self._watchers[session] = _Watcher()
+            watcher.ends.extend(self._lately_ended())
             self._state.watching = self
         watcher.request = request
         watcher.asked = self._server.monotonic()
+
+    def _lately_ended(self) -> list[HubTask]:
+        """The last minute, for a picture that does not begin empty."""
+        since = self._server.clock() - _LATELY
+        ended = [
+            held
+            for held in islice(reversed(self._state.tasks.values()), _MOST_ENDS)
+            if isinstance(held.final, Finished) and held.final.completed > since
+        ]
+        return ended[::-1]
 
     def started(self, held: HubTask) -> None:
         """A task runs, and has for some time."""
@@ -181,6 +194,32 @@ class Watching:
     def _label(self, entry: GroupEntry) -> str | None:
         held = self._state.tasks.get(entry.msg_ids[0]) if entry.msg_ids else None
         return held.task.label if held is not None else None
+
+    def call_tasks(
+        self,
+        session: str,
+        request: int,
+        which: str | int,
+        limit: int = 50,
+        skip: int = 0,
+        failed: bool = False,
+    ) -> dict[str, Any]:
+        """States and times of tasks of a call; with `failed`, of those that did not end well."""
+        del session, request
+        found = self._state.archive.find(which)
+        if found is None:
+            raise ValueError(f"the hub knows no task or call {which!r}")
+        tasks = self._state.tasks
+        held = [
+            (index, one)
+            for index, msg_id in enumerate(found["msg_ids"])
+            if (one := tasks.get(msg_id)) is not None and (not failed or one.status in _FAILED)
+        ]
+        rows = [
+            {"index": index, **one.describe(), **one.times()}
+            for index, one in held[skip : skip + limit]
+        ]
+        return {"total": len(held), "tasks": rows}
 
     # -- read ------------------------------------------------------------------------------------
 
