@@ -56,6 +56,8 @@ class Questions:
     def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
         """Run ended tasks again under new ids; returns the old ids whose work is not kept."""
         del request
+        if not all(type(new) is str and new not in self._state.tasks for new in again.values()):
+            raise ValueError("the new ids must be strings that are no task's yet")
         return self._state.resubmit(session, again, self._server.clock())
 
     def find(self, session: str, request: int, which: str | int | list[str]) -> dict[str, Any]:
