@@ -230,6 +230,8 @@ class HubServer:
     def _send_news(self) -> None:
         news = self.state.news
         self.state.news = {}
+        if self.watching.active:
+            self.watching.saw(news)
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it

@@ -8,12 +8,13 @@ look-ahead of an engine (``assigned``), or ``final``.  Decisions are collected i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.blame import verdict
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -33,16 +34,6 @@ from ipyasyncresult.wire.messages import (
 __all__ = ["HubState"]
 
 
-class Watching(Protocol):
-    """Who is told what happens to tasks."""
-
-    def started(self, held: HubTask) -> None:
-        """A task runs, and has for some time."""
-
-    def ended(self, held: HubTask) -> None:
-        """A task ended."""
-
-
 class HubState:
     """Tasks, engines and what to do next.  One thread."""
 
@@ -55,7 +46,6 @@ class HubState:
         self.tasks = archive.tasks  # all known tasks by id, in the order of their submission
         self.unfinished = 0
         self.first: dict[tuple[bytes, bytes], HubTask] = {}  # what every new engine runs first
-        self.watching: Watching | None = None  # as long as somebody looks on
         # Decisions for the server to carry out:
         self.runs = self.scheduler.runs
         self.recalls: list[tuple[EngineState, list[str] | None]] = []
@@ -111,8 +101,6 @@ class HubState:
         self.scheduler.turned_out_long(engine, held)
         item.engine_id = engine.engine_id
         self._tell(held, item)
-        if self.watching is not None:
-            self.watching.started(held)
         if len(engine.assigned) > 1 and not engine.recalling:
             engine.recalling = True
             self.recalls.append((engine, None))
@@ -165,8 +153,6 @@ class HubState:
         self.archive.finish(held, frames, keep_work=keeps_work)
         self._tell(held, item, frames)
         held.listeners = None
-        if self.watching is not None:
-            self.watching.ended(held)
 
     def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
         news = self.news
@@ -211,6 +197,7 @@ class HubState:
         held_tasks = list(engine.assigned.values())
         engine.assigned.clear()
         ran = max(begun - engine.finished, 0)
+        guilty = held_tasks[ran - 1] if 0 < ran <= len(held_tasks) else None  # what it ran last
         for held in reversed(held_tasks[ran:]):
             held.engine = None
             if held.aborts:
@@ -219,13 +206,12 @@ class HubState:
                 self.scheduler.requeue(held)
         for held in held_tasks[:ran]:
             held.engine = None
-            if held.retries_left > 0 and not held.aborts:
-                held.retries_left -= 1
+            fate = verdict(held, engine, details, guilty=held is guilty)
+            if isinstance(fate, Requeued):
                 self.scheduler.requeue(held)
-                self._tell(held, Requeued(held.task.msg_id))
+                self._tell(held, fate)
             else:
-                lost = LostTask(held.task.msg_id, "engine", details, engine.engine_id)
-                self._end(held, lost)
+                self._end(held, fate)
 
     def fail_queued(self, targets: Iterable[int] | None, details: dict[str, Any]) -> None:
         """End what waits for engines that will not come; None: everything that waits."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.hub.archive import GroupEntry
 from ipyasyncresult.hub.records import EngineState, HubTask
-from ipyasyncresult.wire.messages import OK, Answer, Finished, LostTask, OutputPiece
+from ipyasyncresult.wire.messages import OK, Answer, Finished, LostTask, OutputPiece, Started
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.server import HubServer
@@ -51,7 +51,6 @@ class Watching:
         if watcher is None or first:
             watcher = self._watchers[session] = _Watcher()
             watcher.ends.extend(self._lately_ended())
-            self._state.watching = self
         watcher.request = request
         watcher.asked = self._server.monotonic()
 
@@ -65,23 +64,32 @@ class Watching:
         ]
         return ended[::-1]
 
-    def started(self, held: HubTask) -> None:
-        """A task runs, and has for some time."""
-        for watcher in self._watchers.values():
-            watcher.changed = True
-            watcher.calls[_call_id(held)] = None
+    @property
+    def active(self) -> bool:
+        """Whether somebody looks on."""
+        return bool(self._watchers)
 
-    def ended(self, held: HubTask) -> None:
-        """A task ended."""
+    def saw(self, news: dict[str, list[tuple[Any, Sequence[Any]]]]) -> None:
+        """What the clients are told in this turn: starts and ends of tasks."""
+        told: set[int] = set()  # several clients may hear of one thing
+        for item in [item for entries in news.values() for item, _ in entries]:
+            if id(item) in told or not isinstance(item, Started | Finished | LostTask):
+                continue
+            told.add(id(item))
+            held = self._state.tasks.get(item.msg_id)
+            if held is not None:
+                self._saw(held, ended=held.final is item)
+
+    def _saw(self, held: HubTask, *, ended: bool) -> None:
         call = _call_id(held)
-        known = self._counts.get(call)
-        if known is not None:
+        if ended and (known := self._counts.get(call)) is not None:
             known.add(held)
         for watcher in self._watchers.values():
             watcher.changed = True
-            watcher.ends.append(held)
-            watcher.ended += 1
             watcher.calls[call] = None
+            if ended:
+                watcher.ends.append(held)
+                watcher.ended += 1
 
     def next_event(self, now: float) -> float:
         """When :meth:`settle` has something to do; monotonic seconds."""
@@ -108,7 +116,6 @@ class Watching:
     def _forget(self, session: str) -> None:
         del self._watchers[session]
         if not self._watchers:
-            self._state.watching = None
             self._counts.clear()
 
     def _fingerprint(self) -> tuple[Any, ...]:
