@@ -29,6 +29,7 @@ class Questions:
             "purge": self.purge,
             "queue_status": self.queue_status,
             "add_engines": self.add_engines,
+            "restart": self.restart,
             "status": self.status,
             "watch": server.watching.watch,
             "calls": server.watching.calls,
@@ -107,6 +108,13 @@ class Questions:
         if count < 1:
             raise ValueError(f"the number of engines must be >= 1, not {count!r}")
         return self._server.keeper.add(count)
+
+    def restart(
+        self, session: str, request: int, engines: list[int] | None = None
+    ) -> dict[str, str]:
+        """End engines and start others in their places; what happens to each."""
+        del session, request
+        return self._server.keeper.restart(engines)
 
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""

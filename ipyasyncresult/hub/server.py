@@ -168,7 +168,7 @@ class HubServer:
         elif isinstance(message, m.Abort):
             self.state.abort(session, message.request, message.msg_ids)
         elif isinstance(message, m.Interrupt):
-            self.state.answers.append((session, self.keeper.interrupt(message)))
+            self.keeper.signaller.interrupt(session, message)
         elif isinstance(message, m.Ask):
             self.questions.answer(session, message)
         elif isinstance(message, m.Shutdown):
