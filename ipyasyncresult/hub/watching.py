@@ -52,7 +52,7 @@ class Watching:
             watcher = self._watchers[session] = _Watcher()
             watcher.ends.extend(self._lately_ended())
         watcher.request = request
-        watcher.asked = self._server.monotonic()
+        watcher.asked = math.nan  # the next turn knows the time
 
     def _lately_ended(self) -> list[HubTask]:
         """The last minute, for a picture that does not begin empty."""
@@ -64,13 +64,10 @@ class Watching:
         ]
         return ended[::-1]
 
-    @property
-    def active(self) -> bool:
-        """Whether somebody looks on."""
-        return bool(self._watchers)
-
     def saw(self, news: dict[str, list[tuple[Any, Sequence[Any]]]]) -> None:
         """What the clients are told in this turn: starts and ends of tasks."""
+        if not self._watchers:
+            return
         told: set[int] = set()  # several clients may hear of one thing
         for item in [item for entries in news.values() for item, _ in entries]:
             if id(item) in told or not isinstance(item, Started | Finished | LostTask):
@@ -98,6 +95,8 @@ class Watching:
     def settle(self, now: float) -> None:
         """Answer those who wait and for whom there is something new."""
         for session, watcher in list(self._watchers.items()):
+            if math.isnan(watcher.asked):
+                watcher.asked = now
             if session not in self._server.sessions:
                 self._forget(session)
             elif not watcher.request:
