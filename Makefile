@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit soak format clean help
+.PHONY: demo test lab check lint unit soak format docs compatibility clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -38,11 +38,23 @@ format: $(VENV)/.made-test  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.made-test  ## the documentation as HTML; a warning is an error
+	$(BIN)/python docs/tools/compatibility.py --check
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/docs
+	@echo "build/docs/index.html"
+
+compatibility: $(VENV)/.made-test  ## write docs/compatibility.md anew
+	$(BIN)/python docs/tools/compatibility.py
+
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+# An editable install leaves data files out: by this one Jupyter's server finds the page of clusters.
+ENABLE_PAGE = install -D -m 644 -t $(VENV)/etc/jupyter/jupyter_server_config.d \
+  jupyter-config/jupyter_server_config.d/ipyasyncresult.json
 
 # One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
 # installs anew.
@@ -59,10 +71,12 @@ $(VENV)/.made-demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.made-lab: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[lab]'
+	$(ENABLE_PAGE)
 	@touch $@
 
 $(VENV)/.made-test: pyproject.toml | $(BIN)/python
-	$(PIP) install --quiet --editable '.[test,dev]'
+	$(PIP) install --quiet --editable '.[test,docs,dev]'
+	$(ENABLE_PAGE)
 	@touch $@
 
 # Debian packages a browser; elsewhere Playwright brings its own.  Without one the tests that

@@ -1,4 +1,4 @@
-"""Write ``docs/configuration.md``: every option, from its own help text.
+"""Write ``docs/reference/configuration.md``: every option, from its own help text.
 
 python docs/tools/configuration.py           write the page
 python docs/tools/configuration.py --check   only say whether it is up to date; exit code 1 if not
@@ -14,7 +14,7 @@ from ipyasyncresult.cli.files import all_options, options_of
 
 __all__ = ["PAGE", "main", "page"]
 
-PAGE = Path(__file__).parents[1] / "configuration.md"
+PAGE = Path(__file__).parents[1] / "reference" / "configuration.md"
 
 _HEAD = """\
 # Configuration
@@ -27,7 +27,7 @@ Options are set as in all of Jupyter:
   `ipyasyncresult config` shows which file was read and what it sets; with `--generate` it writes
   `~/.jupyter/ipyasyncresult_config.py` with every option in it, as a comment.
 
-  ```python
+  ```py
   c = get_config()
   c.ClusterOptions.n = 4
   c.EngineMagics.progress_after = 0

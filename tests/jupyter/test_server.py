@@ -19,6 +19,8 @@ from ipyasyncresult.wire.runtime import cluster_folder
 from tests.integration.conftest import Gate
 from tests.jupyter.jupyterserver import Answer, Browser, JupyterServer, jupyter_server
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
