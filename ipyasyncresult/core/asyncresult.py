@@ -178,11 +178,8 @@ class AsyncResult(Waitable, Insight, Controllable):
             counts = self.counts()
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
         records = self.records
-        if self._single and records[0].received is not None:
-            error = error_of(self._ledger.codec, records[0])
-            if error is not None and not return_exceptions:
-                raise error.with_traceback(None)
-            return records[0].value if error is None else error
+        if self._single and not self._tally.left and not return_exceptions:
+            return value_of(self._ledger.codec, records[0])
         if return_when is not None and self._tally.left:
             records = [record for record in records if record.received is not None]
             if return_when == "FIRST_EXCEPTION":
