@@ -50,9 +50,11 @@ __all__ = [
     "Recall",
     "Refused",
     "Register",
+    "Released",
     "Requeued",
     "Returned",
     "Run",
+    "Segments",
     "Shutdown",
     "Started",
     "Stop",
@@ -160,11 +162,20 @@ class Shutdown(msgspec.Struct, array_like=True, tag=5):
     """End the cluster: engines, hub, files."""
 
 
+class Released(msgspec.Struct, array_like=True, tag=20, gc=False):
+    """Segments of shared memory that came and are not used here any more.
+
+    Each with how it was used, as bits (``wire.buffers``).  Also what an engine says.
+    """
+
+    segments: list[tuple[str, int]]
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=6):
     """The client closes; what it submitted goes on."""
 
 
-FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye
+FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye | Released
 
 
 # -- engine to hub ---------------------------------------------------------------------------------
@@ -245,7 +256,7 @@ class EngineReply(msgspec.Struct, array_like=True, tag=6):
 class Stream(msgspec.Struct, array_like=True, tag=1):
     """What happened on an engine, in order."""
 
-    items: list[Started | OutputPiece | Finished | Returned | EngineReply]
+    items: list[Started | OutputPiece | Finished | Returned | Released | EngineReply]
 
 
 FromEngine = Register | Stream
@@ -280,7 +291,18 @@ class BindKernel(msgspec.Struct, array_like=True, tag=3):
     """How the paths of its sockets begin."""
 
 
-ToEngine = Run | Recall | Stop | BindKernel
+class Segments(msgspec.Struct, array_like=True, tag=20):
+    """To their owner: nobody uses these segments any more.  Also what a client hears."""
+
+    free: list[str]
+    """It may write there again."""
+    drop: list[str]
+    """It must not: somebody may look at them still, unknown to the hub."""
+    rest: list[str]
+    """It may, and does not: it shall give the memory back."""
+
+
+ToEngine = Run | Recall | Stop | Segments | BindKernel
 
 
 # -- hub to client ---------------------------------------------------------------------------------
@@ -321,7 +343,7 @@ class Closing(msgspec.Struct, array_like=True, tag=5):
     reason: str
 
 
-FromHub = Welcome | Refused | News | Answer | EngineNews | Closing
+FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Segments
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What the decoders raise for bytes that are no message of theirs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class Runner:
         self,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer] = (),
+        buffers: Iterable[Buffer] = (),
         *,
         recorder: Recorder | None = None,
         limit: TimeLimit | None = None,
@@ -106,7 +106,7 @@ class Runner:
         self,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer] = (),
+        buffers: Iterable[Buffer] = (),
         *,
         star: bool = False,
         recorder: Recorder | None = None,
@@ -189,7 +189,7 @@ class _Call:
         shell: EngineShell | None,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer],
+        buffers: Iterable[Buffer],
     ) -> None:
         self.shell = shell
         self.function = function
@@ -227,7 +227,7 @@ class _Chunk(_Call):
         shell: EngineShell | None,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer],
+        buffers: Iterable[Buffer],
         star: bool,
     ) -> None:
         super().__init__(shell, function, arguments, buffers)
@@ -294,7 +294,7 @@ _process_lock = threading.Lock()
 
 
 def run_function(
-    function: bytes, arguments: bytes, buffers: Sequence[Buffer] = ()
+    function: bytes, arguments: bytes, buffers: Iterable[Buffer] = ()
 ) -> tuple[Outcome, list[Output]]:
     """Run one call in a process that is somebody else's (a pool's, Dask's).  Any thread.
 
