@@ -144,6 +144,8 @@ class Questions:
             "clients": len(server.sessions),
             "unfinished": self._state.unfinished,
             "dropped_messages": server.dropped,
+            "transport": server.settings.transport,
+            "refused_connections": server.gate.refused if server.gate else 0,
         }
 
 

@@ -19,13 +19,14 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.engines import EngineKeeper
+from ipyasyncresult.hub.gate import open_doors
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder, socket_url
+from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
@@ -63,8 +64,7 @@ class HubServer:
         self._context: zmq.Context[Any] = zmq.Context()
         self._clients = make_socket(self._context, zmq.ROUTER)
         self._engines = make_socket(self._context, zmq.ROUTER)
-        self._clients.bind(socket_url(folder, "clients"))
-        self._engines.bind(socket_url(folder, "engines"))
+        self.gate = open_doors(settings, folder, self._context, self._clients, self._engines)
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
@@ -78,6 +78,8 @@ class HubServer:
         poller = zmq.Poller()
         poller.register(self._clients, zmq.POLLIN)
         poller.register(self._engines, zmq.POLLIN)
+        for socket in self.gate.sockets() if self.gate else ():
+            poller.register(socket, zmq.POLLIN)
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
@@ -92,6 +94,8 @@ class HubServer:
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event()) - now
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
+            if self.gate is not None:
+                self.gate.take_in()
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
             if self._clients in ready:
@@ -276,6 +280,8 @@ class HubServer:
         for session in list(self.sessions):
             self._send(session, m.Closing("the cluster was stopped"))
         self.keeper.close()
+        if self.gate is not None:
+            self.gate.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()
