@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,7 @@ class DirectView(View):
         single: bool,
         kind: int = m.CALL,
         options: int = 0,
+        label: str | None = None,
     ) -> AsyncResult:
         client = self.client
         seconds = call_seconds(self.timeout)
@@ -99,7 +100,7 @@ class DirectView(View):
                 len(buffers),
                 kind,
                 target,
-                self.label,
+                label or self.label,
                 self.retries,
                 options,
                 timeout=seconds,
@@ -120,6 +121,7 @@ class DirectView(View):
         silent: bool = False,
         targets: Targets = None,
         block: bool | None = None,
+        label: str | None = None,
         store_history: bool = True,
     ) -> Any:
         """Run a cell on each engine: magics, top-level await, displays and ``Out[n]`` included.
@@ -132,6 +134,8 @@ class DirectView(View):
         targets : optional
             Other engines than the view's.
         block : bool, optional
+        label : str, optional
+            Of this cell; by default that of the view.
         store_history : bool
             Count the cell in ``In[n]``.
         """
@@ -140,13 +144,21 @@ class DirectView(View):
         chosen, single = self._chosen(targets)
         options = (m.SILENT if silent else 0) | (0 if store_history else m.NO_HISTORY)
         result = self._send(
-            code.encode(), b"", (), chosen, "execute", single=single, kind=m.CELL, options=options
-        )
+            code.encode(), b"", (), chosen, "execute",
+            single=single, kind=m.CELL, options=options, label=label,
+        )  # fmt: skip
         return self._finish(result, block)
 
-    def run(self, filename: str, targets: Targets = None, block: bool | None = None) -> Any:
+    def run(
+        self,
+        filename: str,
+        targets: Targets = None,
+        block: bool | None = None,
+        label: str | None = None,
+    ) -> Any:
         """Run a file of this machine on each engine, in its namespace."""
-        return self.execute(Path(filename).read_text(encoding="utf-8"), False, targets, block)
+        code = Path(filename).read_text(encoding="utf-8")
+        return self.execute(code, False, targets, block, label)
 
     # -- variables -------------------------------------------------------------------------------
 
@@ -255,7 +267,10 @@ class DirectView(View):
         ordered : bool
         timeout : float, optional
             Seconds that the call for one item may take; by default the view's.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
+        label = options.pop("label", None)
         dist = options.pop("dist", "b")
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
@@ -270,8 +285,14 @@ class DirectView(View):
             part = partition.getPartition(items, p, parts, count)
             chunks.append((part, len(part), chosen[p]))
         return self._submit_chunks(
-            f, chunks, partition, star=star, ordered=ordered, timeout=timeout
+            f, chunks, partition, star=star, ordered=ordered, timeout=timeout, label=label
         )
+
+    def imap(
+        self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any
+    ) -> Iterator[Any]:
+        """Map; iterate over the values as they come.  Options as for :meth:`map_async`."""
+        return iter(self.map_async(f, *sequences, **options))
 
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
         """Call ``f`` on each engine with its part of the sequences; join the results."""
@@ -285,6 +306,16 @@ class DirectView(View):
         """Imports within the context happen on the engines, too (and here, with `local`)."""
         with importing(self, local=local, quiet=quiet):
             yield
+
+    @property
+    def importer(self) -> AbstractContextManager[None]:
+        """``with view.importer: import ...``: :meth:`sync_imports`."""
+        return self.sync_imports()
+
+    def use_cloudpickle(self) -> None:
+        """Nothing to do: functions of a notebook travel by value in any case."""
+
+    use_dill = use_cloudpickle
 
     def interrupt(self) -> dict[str, str]:
         """Raise KeyboardInterrupt in what these engines run."""
@@ -302,6 +333,12 @@ class DirectView(View):
         from ipyasyncresult.client.activation import activate
 
         activate(self, suffix)
+
+    def __len__(self) -> int:
+        return 1 if isinstance(self.targets, int) else len(self._chosen()[0])
+
+    def __bool__(self) -> bool:
+        return True  # also when no engine is up
 
     def __repr__(self) -> str:
         return f"<DirectView {self.targets}>"
