@@ -12,7 +12,7 @@ from zmq.utils import z85
 
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.wire.runtime import socket_url
-from ipyasyncresult.wire.sockets import waiting
+from ipyasyncresult.wire.sockets import make_socket, waiting
 from ipyasyncresult.wire.transport import (
     MAX_FRAME,
     ROLES,
@@ -23,7 +23,7 @@ from ipyasyncresult.wire.transport import (
     write_doors,
 )
 
-__all__ = ["Gate", "open_doors"]
+__all__ = ["Gate", "NoGate", "open_doors"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,9 +90,10 @@ class Gate:
             urls[name] = socket.last_endpoint.decode().rstrip("\0")
         write_doors(self._folder, Doors(hub_key=self._keys.public.decode(), **urls))
 
-    def sockets(self) -> list[Any]:
-        """To be polled."""
-        return [self._zap, *self._monitors]
+    def register(self, poller: zmq.Poller) -> None:
+        """Have a poller wake when there is somebody to decide about."""
+        for socket in (self._zap, *self._monitors):
+            poller.register(socket, zmq.POLLIN)
 
     def take_in(self) -> None:
         """Answer who may come in, and count who may not."""
@@ -134,19 +135,35 @@ class Gate:
 
     def close(self) -> None:
         """Close what is not the hub's own."""
-        for socket in self.sockets():
+        for socket in (self._zap, *self._monitors):
             socket.close(linger=0)
 
 
+class NoGate:
+    """Of sockets in a folder that nobody else may enter: there is nobody to ask."""
+
+    refused = 0
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Nothing to poll."""
+
+    def take_in(self) -> None:
+        """Nobody to ask."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 def open_doors(
-    settings: HubSettings, folder: Path, context: zmq.Context[Any], clients: Any, engines: Any
-) -> Gate | None:
-    """Let the hub's two sockets listen; the gate, where there is one."""
+    context: zmq.Context[Any], settings: HubSettings, folder: Path
+) -> tuple[Any, Any, Gate | NoGate]:
+    """The hub's sockets for clients and for engines, listening, and who decides what comes in."""
+    clients, engines = (make_socket(context, zmq.ROUTER) for _ in range(2))
     if settings.transport == "tcp":
         most = settings.engine_settings.get("result_limit", 0) + _ENVELOPE
         gate = Gate(context, folder, settings.interface, max(MAX_FRAME, most))
         gate.open(clients, engines)
-        return gate
+        return clients, engines, gate
     clients.bind(socket_url(folder, "clients"))
     engines.bind(socket_url(folder, "engines"))
-    return None
+    return clients, engines, NoGate()

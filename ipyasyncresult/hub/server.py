@@ -27,7 +27,7 @@ from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder
-from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
+from ipyasyncresult.wire.sockets import receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
 __all__ = ["HubServer"]
@@ -62,9 +62,7 @@ class HubServer:
         self._running = True
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
-        self._clients = make_socket(self._context, zmq.ROUTER)
-        self._engines = make_socket(self._context, zmq.ROUTER)
-        self.gate = open_doors(settings, folder, self._context, self._clients, self._engines)
+        self._clients, self._engines, self.gate = open_doors(self._context, settings, folder)
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
@@ -78,8 +76,7 @@ class HubServer:
         poller = zmq.Poller()
         poller.register(self._clients, zmq.POLLIN)
         poller.register(self._engines, zmq.POLLIN)
-        for socket in self.gate.sockets() if self.gate else ():
-            poller.register(socket, zmq.POLLIN)
+        self.gate.register(poller)
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
@@ -94,8 +91,7 @@ class HubServer:
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event()) - now
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
-            if self.gate is not None:
-                self.gate.take_in()
+            self.gate.take_in()
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
             if self._clients in ready:
@@ -157,12 +153,7 @@ class HubServer:
             elif type(item) is m.Returned:
                 state.returned(engine, item)
             else:
-                self._relay(engine, item)
-
-    def _relay(self, engine: EngineState, reply: m.EngineReply) -> None:
-        if (reply.session, reply.request) in engine.asked:
-            engine.asked.discard((reply.session, reply.request))
-            self.state.answers.append((reply.session, m.Answer(reply.request, reply.content)))
+                self.questions.relay(engine, item)
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
         session = identity[1:].decode()
@@ -280,8 +271,7 @@ class HubServer:
         for session in list(self.sessions):
             self._send(session, m.Closing("the cluster was stopped"))
         self.keeper.close()
-        if self.gate is not None:
-            self.gate.close()
+        self.gate.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()
