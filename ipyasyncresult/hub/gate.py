@@ -23,7 +23,7 @@ from ipyasyncresult.wire.transport import (
     write_doors,
 )
 
-__all__ = ["Gate", "NoGate", "open_doors"]
+__all__ = ["Gate", "NoGate", "open_doors", "poll_for"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,10 +90,9 @@ class Gate:
             urls[name] = socket.last_endpoint.decode().rstrip("\0")
         write_doors(self._folder, Doors(hub_key=self._keys.public.decode(), **urls))
 
-    def register(self, poller: zmq.Poller) -> None:
-        """Have a poller wake when there is somebody to decide about."""
-        for socket in (self._zap, *self._monitors):
-            poller.register(socket, zmq.POLLIN)
+    def sockets(self) -> list[Any]:
+        """To be polled: there is somebody to decide about."""
+        return [self._zap, *self._monitors]
 
     def take_in(self) -> None:
         """Answer who may come in, and count who may not."""
@@ -135,7 +134,7 @@ class Gate:
 
     def close(self) -> None:
         """Close what is not the hub's own."""
-        for socket in (self._zap, *self._monitors):
+        for socket in self.sockets():
             socket.close(linger=0)
 
 
@@ -144,8 +143,9 @@ class NoGate:
 
     refused = 0
 
-    def register(self, poller: zmq.Poller) -> None:
+    def sockets(self) -> list[Any]:
         """Nothing to poll."""
+        return []
 
     def take_in(self) -> None:
         """Nobody to ask."""
@@ -167,3 +167,11 @@ def open_doors(
     clients.bind(socket_url(folder, "clients"))
     engines.bind(socket_url(folder, "engines"))
     return clients, engines, NoGate()
+
+
+def poll_for(*sockets: Any) -> zmq.Poller:
+    """A poller that waits for what these receive."""
+    poller = zmq.Poller()
+    for socket in sockets:
+        poller.register(socket, zmq.POLLIN)
+    return poller

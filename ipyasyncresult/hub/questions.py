@@ -32,6 +32,10 @@ class Questions:
             "restart": self.restart,
             "bind_kernel": self.bind_kernel,
             "status": self.status,
+            "watch": server.watching.watch,
+            "calls": server.watching.calls,
+            "call_tasks": server.watching.call_tasks,
+            "read": server.watching.read,
             "segments": self.segments,
         }
 
@@ -114,6 +118,11 @@ class Questions:
         del session, request
         return self._server.keeper.restart(engines)
 
+    def segments(self, session: str, request: int) -> list[str]:
+        """Names of what is in use of the shared memory.  What is free was said before."""
+        del session, request
+        return sorted(self._server.arrays.segments.in_use())
+
     def bind_kernel(self, session: str, request: int, engine: int) -> None:
         """Turn an engine into a Jupyter kernel; the engine answers with the connection file."""
         found = self._state.engines.get(engine)
@@ -131,11 +140,6 @@ class Questions:
         if (reply.session, reply.request) in engine.asked:
             engine.asked.discard((reply.session, reply.request))
             self._state.answers.append((reply.session, Answer(reply.request, reply.content)))
-
-    def segments(self, session: str, request: int) -> list[str]:
-        """Names of what is in use of the shared memory.  What is free was said before."""
-        del session, request
-        return sorted(self._server.arrays.segments.in_use())
 
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""

@@ -19,12 +19,13 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.engines import EngineKeeper
-from ipyasyncresult.hub.gate import open_doors
+from ipyasyncresult.hub.gate import open_doors, poll_for
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
+from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder
 from ipyasyncresult.wire.sockets import receive_from, send_to, waiting
@@ -64,6 +65,7 @@ class HubServer:
         self._context: zmq.Context[Any] = zmq.Context()
         self._clients, self._engines, self.gate = open_doors(self._context, settings, folder)
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
+        self.watching = Watching(self)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
         self.arrays = ArraysKeeper(self)
@@ -73,10 +75,7 @@ class HubServer:
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
-        poller = zmq.Poller()
-        poller.register(self._clients, zmq.POLLIN)
-        poller.register(self._engines, zmq.POLLIN)
-        self.gate.register(poller)
+        poller = poll_for(self._clients, self._engines, *self.gate.sockets())
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
@@ -89,7 +88,7 @@ class HubServer:
             if now >= next_tick:
                 self._tick(now)
                 next_tick = now + _TICK
-            wait = min(next_tick, self.keeper.next_event()) - now
+            wait = min(next_tick, self.keeper.next_event(), self.watching.next_event(now)) - now
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
             self.gate.take_in()
             if self._engines in ready:
@@ -102,6 +101,7 @@ class HubServer:
                 self.keeper.take_notices(time.monotonic())
             self.keeper.settle(time.monotonic())
             self._carry_out()
+            self.watching.settle(time.monotonic())
         self._close()
 
     def stop(self) -> None:
@@ -238,6 +238,7 @@ class HubServer:
     def _send_news(self) -> None:
         news = self.state.news
         self.state.news = {}
+        self.watching.saw(news)
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it

@@ -280,17 +280,6 @@ class Stop(msgspec.Struct, array_like=True, tag=2):
     """End the process."""
 
 
-class BindKernel(msgspec.Struct, array_like=True, tag=3):
-    """Be a Jupyter kernel, too; answered with EngineReply."""
-
-    session: str
-    request: int
-    file: str
-    """The connection file to write."""
-    sockets: str
-    """How the paths of its sockets begin."""
-
-
 class Segments(msgspec.Struct, array_like=True, tag=20):
     """To their owner: nobody uses these segments any more.  Also what a client hears."""
 
@@ -302,7 +291,18 @@ class Segments(msgspec.Struct, array_like=True, tag=20):
     """It may, and does not: it shall give the memory back."""
 
 
-ToEngine = Run | Recall | Stop | Segments | BindKernel
+class BindKernel(msgspec.Struct, array_like=True, tag=3):
+    """Be a Jupyter kernel, too; answered with EngineReply."""
+
+    session: str
+    request: int
+    file: str
+    """The connection file to write."""
+    sockets: str
+    """How the paths of its sockets begin."""
+
+
+ToEngine = Run | Recall | Stop | BindKernel | Segments
 
 
 # -- hub to client ---------------------------------------------------------------------------------
