@@ -10,7 +10,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -30,6 +30,7 @@ __all__ = ["Cluster", "usable_cpus"]
 
 _START_TIMEOUT = 60.0  # seconds; a machine under load, a cold disk
 _STOP_TIMEOUT = 5.0  # seconds
+_OPTIONAL = ("idle", "store_max_bytes")
 
 
 def usable_cpus() -> int:
@@ -57,11 +58,23 @@ class Cluster:
     cluster_id : str, optional
         A name for it; by default a random one.
     persist : bool
-        Outlive this process; ``connect(cluster_id=...)`` finds it again.
+        Outlive this process; ``connect(cluster_id=...)`` finds it again.  When its hub dies another
+        one takes its place, and a cluster that is started again under the id of one that died
+        finds its results and its queue.
     output_limit : int
         Characters of printed text kept per task.
     restart_limit : int
         How many deaths per engine within a minute until no more are started.
+    durability : str, optional
+        ``'store'``: tasks and results are on disk, too, so that they outlive every process;
+        ``'memory'``: in the hub's memory only.  By default a persistent cluster has a store.
+    idle : float, optional
+        Seconds without a client and without work after which the cluster stops itself.
+    keep_bytes, keep_days : int, float
+        Results that a client has got are dropped above this size and age, the oldest first.
+        Those that nobody got are kept.
+    store_max_bytes : int, optional
+        The store's file grows no larger; what does not fit is in memory only until there is room.
 
     Examples
     --------
@@ -77,6 +90,11 @@ class Cluster:
         persist: bool = False,
         output_limit: int = 1_000_000,
         restart_limit: int = 5,
+        durability: Literal["store", "memory"] | None = None,
+        idle: float | None = None,
+        keep_bytes: int = 1 << 30,
+        keep_days: float = 30.0,
+        store_max_bytes: int | None = None,
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -85,7 +103,18 @@ class Cluster:
         self.n = usable_cpus() if n is None else n
         self.cluster_id = cluster_id or new_cluster_id()
         self.persist = persist
-        self._options = {"output_limit": output_limit, "restart_limit": restart_limit}
+        if durability not in (None, "store", "memory"):
+            raise ValueError(f"durability must be 'store', 'memory' or None, not {durability!r}")
+        # Nobody could come back to the results of a cluster that ends with its client or its hub.
+        self.durability = durability or ("store" if persist else "memory")
+        self._output_limit = output_limit
+        self._options = {
+            "restart_limit": _positive("restart_limit", restart_limit),
+            "idle": _positive("idle", idle),
+            "keep_bytes": _positive("keep_bytes", keep_bytes),
+            "keep_seconds": 86400.0 * _positive("keep_days", keep_days),
+            "store_max_bytes": _positive("store_max_bytes", store_max_bytes),
+        }
         self._hub: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
         self._folder = cluster_folder(self.cluster_id)
@@ -130,11 +159,13 @@ class Cluster:
             "cluster_id": self.cluster_id,
             "engines": self.n,
             "persist": self.persist,
-            "restart_limit": self._options["restart_limit"],
+            "durability": self.durability,
+            **self._options,
             "engine_settings": {
                 "url": socket_url(self._folder, "engines"),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
-                "output_limit": self._options["output_limit"],
+                "output_limit": self._output_limit,
+                "keep": self.persist and self.durability == "store",
             },
         }
         assert hub.stdin is not None
@@ -225,6 +256,16 @@ class Cluster:
     def __repr__(self) -> str:
         state = "running" if self._hub is not None else "not started"
         return f"<Cluster({self.cluster_id}): {self.n} engines, {state}>"
+
+
+def _positive(name: str, value: Any) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be a number >= 0, not {value!r}")
+    return value
 
 
 def _environment() -> dict[str, str]:

@@ -8,11 +8,11 @@ Two sockets, so that sending and receiving never wait for each other::
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import secrets
-import select
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -21,26 +21,27 @@ from typing import Any
 
 import zmq
 
-from ipyasyncresult._version import __version__
 from ipyasyncresult.client.codec import WireCodec
+from ipyasyncresult.client.hubs import find_hub, introduce
 from ipyasyncresult.client.news import apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
+from ipyasyncresult.client.succession import Succession
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
+from ipyasyncresult.errors import HubError, TimeoutError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import read_cluster_file, socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
-from ipyasyncresult.wire.versions import python_version
+from ipyasyncresult.wire.runtime import socket_url
+from ipyasyncresult.wire.sockets import make_socket, receive, waiting
 
 __all__ = ["Connection"]
 
 _log = logging.getLogger(__name__)
 
-_HELLO_TIMEOUT = 10.0  # seconds
 _ANSWER_TIMEOUT = 30.0  # seconds
+_CONFIRM = 0.1
+"""Seconds between two words to the hub about what has arrived."""
 _all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -52,7 +53,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class Connection:
+class Connection(Succession):
     """One session with a hub.
 
     Parameters
@@ -73,10 +74,9 @@ class Connection:
     def __init__(
         self, folder: Path, on_engine: Callable[[m.EngineNews], None] | None = None
     ) -> None:
-        described = read_cluster_file(folder)
-        if described is None:
-            raise HubError(f"no cluster lives in {folder}")
+        described = find_hub(folder)
         self.session = secrets.token_hex(6)
+        self.folder = folder
         self.hub_pid = described.pid
         self.engines: dict[int, dict[str, Any]] = {}  # written by who receives
         self.closed = ""  # why; empty while open
@@ -86,23 +86,29 @@ class Connection:
         self._numbers = itertools.count()
         self._requests = itertools.count(1)
         self._answers: dict[int, Callable[[Any], None]] = {}
+        self._asked: dict[int, m.FromClient] = {}  # what these answers are to
+        self._sockets = itertools.count()
+        # Written by who receives:
+        self._durable = False  # the hub wants to know what arrived
+        self._news = self._confirmed = 0  # messages of news that came, and that the hub knows of
+        self._confirm_at = 0.0  # monotonic seconds
+        self._again: dict[str, int] = {}  # outputs per task that will come a second time
         self._on_engine = on_engine
         self._context: zmq.Context[Any] = zmq.Context()
-        url = socket_url(folder, "clients")
-        session = self.session.encode()
-        self._rx = make_socket(self._context, zmq.DEALER, b"C" + session)
-        tx = make_socket(self._context, zmq.DEALER, b"S" + session)
-        self._rx.connect(url)
         try:
-            self._introduce()
+            self._rx, tx, welcome = self._open(described.pid)
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        tx.connect(url)
+        self.engines = welcome.engines
+        self._durable = welcome.durable
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
+        self._outbox.keep = welcome.durable and welcome.persist
         self._receiver.flush = self._outbox.flush
-        self._receiver.flush_old = self._outbox.flush_old
+        self._receiver.flush_old = self._look_around
+        if welcome.persist:
+            self._receiver.revive = self._revive
         self.ledger = Ledger(
             WireCodec(),
             waits=self._receiver,
@@ -110,21 +116,21 @@ class Connection:
         )
         self._receiver.start()
 
-    def _introduce(self) -> None:
-        hello = m.Hello(self.session, m.PROTOCOL, __version__, python_version(), os.getpid())
-        send(self._rx, m.encode(hello))
-        deadline = time.monotonic() + _HELLO_TIMEOUT
-        while not self._rx.poll(50):
-            if not _is_alive(self.hub_pid):
-                raise HubError(f"the hub (pid {self.hub_pid}) is dead")
-            if time.monotonic() > deadline:
-                raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
-        answer = m.decode_from_hub(receive(self._rx)[0])
-        if isinstance(answer, m.Refused):
-            raise VersionMismatch(answer.reason)
-        if not isinstance(answer, m.Welcome):
-            raise HubError(f"the hub answered {type(answer).__name__} instead of Welcome")
-        self.engines = answer.engines
+    def _open(self, hub_pid: int) -> tuple[Any, Any, m.Welcome]:
+        """Sockets to receive and to send, and the hub's answer to the introduction."""
+        # A number behind the name: a hub may still know sockets that are closed here.
+        name = f"{self.session}{next(self._sockets)}".encode()
+        rx = make_socket(self._context, zmq.DEALER, b"C" + name)
+        url = socket_url(self.folder, "clients")
+        rx.connect(url)
+        try:
+            welcome = introduce(rx, self.session, hub_pid)
+        except BaseException:
+            rx.close(linger=0)
+            raise
+        tx = make_socket(self._context, zmq.DEALER, b"S" + name)
+        tx.connect(url)
+        return rx, tx, welcome
 
     # -- out -------------------------------------------------------------------------------------
 
@@ -234,12 +240,15 @@ class Connection:
                 on_answer(content)
             box.append(content)
 
+        message = make(number)
         self._answers[number] = take
+        self._asked[number] = message
         try:
-            self._outbox.say(make(number))
+            self._outbox.say(message)
             self._receiver.wait(lambda: box or self.closed, timeout)
         finally:
             self._answers.pop(number, None)
+            self._asked.pop(number, None)
         if not box:
             raise (
                 HubError(self.closed)
@@ -247,6 +256,8 @@ class Connection:
                 else TimeoutError(f"the hub did not answer within {timeout} s")
             )
         content = box[0]
+        if isinstance(content, HubError):
+            raise content
         if isinstance(content, dict) and set(content) == {"error"}:
             raise ValueError(content["error"])
         return content
@@ -271,12 +282,33 @@ class Connection:
         if self.closed:
             self._fail_outstanding()
             return False
+        if self._news != self._confirmed and time.monotonic() >= self._confirm_at:
+            self._confirm()
         return True
+
+    def _confirm(self) -> None:
+        """Let the hub know what has arrived: it may forget that one day."""
+        self._confirmed = self._news
+        self._confirm_at = time.monotonic() + _CONFIRM
+        self._outbox.say(m.Received(self._news))
+
+    def _look_around(self) -> float | None:
+        """What the I/O thread does between messages; seconds until the next time."""
+        left = self._outbox.flush_old()
+        if self._news == self._confirmed:
+            return left
+        wait = self._confirm_at - time.monotonic()
+        if wait <= 0:
+            self._confirm()
+            return left
+        return wait if left is None else min(left, wait)
 
     def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
         if isinstance(message, m.News):
+            if self._durable:
+                self._news += 1
             with self.ledger.batch() as batch:
-                apply_news(batch, message, frames, self.engines)
+                apply_news(batch, message, frames, self.engines, self._again)
         elif isinstance(message, m.Answer):
             take = self._answers.pop(message.request, None)
             if take is not None:
@@ -284,6 +316,10 @@ class Connection:
                 self._receiver.notify()
         elif isinstance(message, m.EngineNews):
             self._apply_engine(message)
+        elif isinstance(message, m.Safe):
+            self._outbox.safe(message.number)
+        elif isinstance(message, m.Notice):
+            _log.warning("%s", message.text)
         elif isinstance(message, m.Closing):
             self.closed = message.reason
 
@@ -298,8 +334,10 @@ class Connection:
             self._on_engine(news)
         self._receiver.notify()
 
-    def _fail_outstanding(self) -> None:
-        error = HubError(self.closed)  # one for all: a result of many tasks raises just that
+    def _fail_outstanding(self, reason: str = "") -> None:
+        error = HubError(
+            reason or self.closed
+        )  # one for all: a result of many tasks raises just that
         with self.ledger.batch() as batch:
             batch.finish_all(Status.LOST, lambda _: error)
 
@@ -313,6 +351,9 @@ class Connection:
         """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent."""
         if os.getpid() != self._pid:
             return  # a forked child: the sockets are not its own
+        if self._news != self._confirmed and not self.closed:
+            with contextlib.suppress(zmq.ZMQError):  # closed at the same time
+                self._confirm()
         if not self._outbox.close(None if self.closed else m.Goodbye()):
             return
         self.closed = self.closed or reason
@@ -320,19 +361,3 @@ class Connection:
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process runs.  A child that ended does not, also before somebody waits for it."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    except (AttributeError, OSError):  # not Linux, or too old
-        return True
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    try:
-        return not poller.poll(0)
-    finally:
-        os.close(pidfd)

@@ -22,6 +22,7 @@ def apply_news(
     message: m.News,
     frames: Sequence[Any],
     engines: Mapping[int, Mapping[str, Any]],
+    again: dict[str, int] | None = None,
 ) -> None:
     """Enter one message.  The thread that receives; the ledger's lock is held.
 
@@ -33,6 +34,8 @@ def apply_news(
         Out-of-band frames of its results, in order.
     engines : mapping
         What is known about each engine.
+    again : dict, optional
+        By task, how many outputs come a second time: a new hub tells everything from the start.
     """
     position = 0
     for item in message.items:
@@ -42,7 +45,10 @@ def apply_news(
             position += count
             _apply_finished(batch, item, mine, engines)
         elif type(item) is m.OutputPiece:
-            batch.output(item.msg_id, _readable(item.outputs))
+            outputs = _readable(item.outputs)
+            if again and item.msg_id in again:
+                outputs = _unseen(item.msg_id, outputs, again)
+            batch.output(item.msg_id, outputs)
         elif type(item) is m.Started:
             batch.started(item.msg_id, item.engine_id, item.started)
         elif type(item) is m.Requeued:
@@ -83,6 +89,16 @@ def _apply_lost(batch: Batch, item: m.LostTask) -> None:
         if item.engine_id >= 0:
             record.engine_id = item.engine_id
         batch.finish(item.msg_id, status, error=lost_error(item, record))
+
+
+def _unseen(msg_id: str, outputs: list[Output], again: dict[str, int]) -> list[Output]:
+    seen = again[msg_id]
+    left = seen - len(outputs)
+    if left > 0:
+        again[msg_id] = left
+    else:
+        del again[msg_id]
+    return outputs[seen:]
 
 
 def _readable(data: bytes) -> list[Output]:

@@ -25,10 +25,12 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from typing import Any, cast
 
+import msgspec
 import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.engine.unsaved import Unsaved
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
@@ -64,11 +66,14 @@ class EngineSettings:
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
         Characters of stream text kept per task.
+    keep : bool
+        Keep what was sent until the hub says that it is stored.
     """
 
     url: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
+    keep: bool = False
 
 
 def run_engine(
@@ -131,6 +136,8 @@ class EngineLoop:
         self._began = 0.0  # epoch seconds of the current task
         self._announced = False
         self._late: deque[TaskRecorder] = deque()  # any thread appends
+        self._unsaved = Unsaved()
+        self._finished = 0  # tasks that ended
         self._stopping = False
         self._pid = os.getpid()
 
@@ -145,8 +152,10 @@ class EngineLoop:
         self._capture.on_late = self._note_late
         self._turn.acquire()
         self._socket.connect(self._settings.url)
-        hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
-        send(self._socket, m.encode(hello))
+        self._hello = m.Register(
+            engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version()
+        )
+        send(self._socket, m.encode(self._hello))
         threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()
         while not self._stopping:
             if self._queue:
@@ -226,6 +235,7 @@ class EngineLoop:
             )
         )
         self._frames += outcome.buffers
+        self._finished += 1
 
     # -- the pump --------------------------------------------------------------------------------
 
@@ -261,6 +271,10 @@ class EngineLoop:
                 self._enqueue(message, frames)
             elif isinstance(message, m.Recall):
                 self._give_back(message.msg_ids)
+            elif isinstance(message, m.Stored):
+                self._unsaved.stored(message.number)
+            elif isinstance(message, m.Introduce):
+                self._register_again()
             else:
                 self._stopping = True
 
@@ -299,9 +313,28 @@ class EngineLoop:
     def _flush(self) -> None:
         if not self._items:
             return
-        send(self._socket, m.encode(m.Stream(self._items)), self._frames)
+        number = self._unsaved.next_number() if self._settings.keep else 0
+        header = m.encode(m.Stream(self._items, number))
+        send(self._socket, header, self._frames)
+        if number:
+            self._unsaved.add(number, header, self._frames, self._items)
         self._items = []
         self._frames = []
+
+    def _register_again(self) -> None:
+        """Another hub took the place of the one that died."""
+        self._flush()  # into what is unsaved: the new hub drops what comes before it knows us
+        running = [] if self._current is None else [self._current.msg_id]
+        again = msgspec.structs.replace(
+            self._hello,
+            again=True,
+            unsaved=self._unsaved.ended(),
+            held=[*running, *(task.msg_id for task, _, _ in self._queue)],
+            finished=self._finished - len(self._unsaved.ended()),
+        )
+        send(self._socket, m.encode(again))
+        for header, frames in self._unsaved.messages():
+            send(self._socket, header, frames)
 
     # -- output of threads that outlive their task -----------------------------------------------
 

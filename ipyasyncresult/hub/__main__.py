@@ -17,7 +17,11 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     # First of all, as it takes longest: the nursery imports while the hub does.  It also keeps the
     # user's umask, which is for the files of tasks; the hub's own are private.
-    nanny = Nanny(json.loads(line)["engine_settings"])
+    settings = json.loads(line)
+    if settings.get("nursery_fd") is not None:
+        nanny = Nanny.attach(settings["nursery_fd"])
+    else:
+        nanny = Nanny(settings["engine_settings"], settings if settings["persist"] else None)
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client
@@ -28,11 +32,20 @@ def serve(line: bytes, nanny: Nanny) -> None:
     """Say that the hub is ready, and be it."""
     from ipyasyncresult.hub.server import HubServer
     from ipyasyncresult.hub.settings import read_settings
-    from ipyasyncresult.wire.runtime import cluster_folder, write_cluster_file
+    from ipyasyncresult.wire.runtime import cluster_folder, state_folder, write_cluster_file
 
     settings = read_settings(line)
     folder = cluster_folder(settings.cluster_id)
-    server = HubServer(settings, folder, nanny)
+    store = None
+    if settings.durability == "store":
+        from ipyasyncresult.hub.store import Store
+
+        store = Store(
+            state_folder(settings.cluster_id, create=True),
+            survive=settings.persist,
+            max_bytes=settings.store_max_bytes,
+        )
+    server = HubServer(settings, folder, nanny, store)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     write_cluster_file(folder, server.cluster_file())
     # Tasks are kept in bare slots without cycles: looking through a hundred thousand of them for

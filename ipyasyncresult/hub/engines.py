@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ipyasyncresult.hub.handover import engine_back
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.records import EngineState
 from ipyasyncresult.hub.settings import HubSettings
@@ -55,7 +56,15 @@ class EngineKeeper:
     def start(self) -> None:
         """Start the engines."""
         for engine_id in range(self._wanted):
-            self._fork(engine_id)
+            if engine_id not in self._state.engines:
+                self._fork(engine_id)
+
+    def adopt(self, engine: EngineState) -> None:
+        """An engine that the last hub started; it registers again."""
+        self._wanted = max(self._wanted, engine.engine_id + 1)
+        self.by_identity[engine.identity] = engine
+        self._by_uuid[engine.uuid] = engine
+        self._state.engines[engine.engine_id] = engine
 
     def add(self, count: int) -> list[int]:
         """Start more engines; their ids."""
@@ -82,7 +91,12 @@ class EngineKeeper:
             _log.error("engine %s does not fit: %s", engine.engine_id, reason)
             self.nanny.signal(engine.uuid, signal.SIGKILL, group=True)
             return
-        self._state.engine_ready(engine)
+        if message.again:
+            engine_back(self._state, engine, message, known=self._settings.durable)
+            engine.ready = True
+            self._state.scheduler.engine_ready(engine)
+        else:
+            self._state.engine_ready(engine)
         self._tell(EngineNews(engine.engine_id, "ready", engine.describe()))
 
     # -- what the nursery says -------------------------------------------------------------------
@@ -165,7 +179,7 @@ class EngineKeeper:
         for engine in list(self._by_uuid.values()):
             self._verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
         if not self._closing:
-            self.nanny = Nanny(self._settings.engine_settings)
+            self.nanny = Nanny(self._settings.engine_settings, self.nanny.successor)
 
     # -- signals ---------------------------------------------------------------------------------
 

@@ -19,19 +19,27 @@ class HubTask:
 
     __slots__ = (
         "aborts",  # AbortRequests that wait for this task
+        "delivered",  # whether a client said that it has the end of this task
         "engine",  # EngineState that holds it, or None
         "estimate",  # seconds it was taken for when it was assigned
         "final",  # Finished or LostTask, None before the end
+        "final_row",  # row of the journal that holds its end, 0 if none
+        "first_frame",  # position of its frames in the message that brought it
         "frames",  # out-of-band frames of the arguments
         "function",  # pickled function or cell source; shared by the tasks of a message
         "group",  # GroupEntry or None
         "listeners",  # further sessions that want its news
+        "loaded",  # bytes of its contents that are in memory
+        "output_rows",  # rows of the journal that hold its outputs, in order, or None
         "outputs",  # list of encoded outputs or None
+        "paged",  # whether its contents are in the store only
         "result_frames",  # out-of-band frames of the result
         "retries_left",
         "session",  # who submitted it
+        "size",  # bytes of its contents, wherever they are
         "started",  # epoch seconds when an engine said that it runs, 0.0 before
-        "submitted",  # epoch seconds
+        "submit_row",  # row of the journal that holds its work, 0 if none
+        "submitted",  # epoch seconds; 0.0: only heard of by an engine, its submission is to come
         "task",
     )
 
@@ -53,6 +61,9 @@ class HubTask:
         self.listeners: tuple[str, ...] | None = None
         self.aborts: tuple[AbortRequest, ...] = ()
         self.result_frames: Sequence[Any] = ()
+        self.submit_row = self.final_row = self.first_frame = self.size = self.loaded = 0
+        self.output_rows: list[int] | None = None
+        self.delivered = self.paged = False
 
     @property
     def status(self) -> str:
@@ -92,7 +103,7 @@ class HubTask:
         }
 
     def replay(self) -> Iterator[tuple[Any, Sequence[Any]]]:
-        """Everything that was said about it, for one who was not there."""
+        """Everything that was said about it, for one who was not there (unless it is `paged`)."""
         msg_id = self.task.msg_id
         if self.started and self.final is None and self.engine is not None:
             yield Started(msg_id, self.engine.engine_id, self.started), ()

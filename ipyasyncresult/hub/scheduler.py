@@ -65,6 +65,13 @@ class Scheduler:
         else:
             self._queue_of(target).appendleft(held)
 
+    def take_out(self, held: HubTask) -> None:
+        """Out of its queue: an engine has it."""
+        target = held.task.target
+        queue = self.shared if target < 0 else self.direct.get(target, deque())
+        if held in queue:
+            queue.remove(held)
+
     def drop_direct(self, target: int, *, known: Container[str]) -> int:
         """Take tasks of unknown ids out of an engine's queue; how many there were.
 

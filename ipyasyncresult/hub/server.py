@@ -18,13 +18,23 @@ import zmq
 from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.engines import EngineKeeper
+from ipyasyncresult.hub.journal import STREAM, SUBMIT, Journal, engine_name
 from ipyasyncresult.hub.nanny import Nanny
+from ipyasyncresult.hub.paging import Pager
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.hub.recovery import Adoption, Recovered, read_journal
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
+from ipyasyncresult.hub.store import Store
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder, socket_url
+from ipyasyncresult.wire.runtime import (
+    ClusterFile,
+    is_alive,
+    process_start,
+    remove_folder,
+    socket_url,
+)
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
@@ -34,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 _TICK = 0.5
 """Seconds between two looks at the clock and at the owner."""
+_ADOPTING = 0.01
+"""Seconds between two tries to reach the engines of the last hub."""
 _MESSAGES_PER_TURN = 64
 """Messages taken from one socket before the other one gets its turn."""
 
@@ -48,16 +60,31 @@ class HubServer:
         The cluster's private folder; removed at the end.
     nanny : Nanny
         Started already.
+    store : Store, optional
+        Where tasks and results are kept; empty, or what the last hub left.
     """
 
-    def __init__(self, settings: HubSettings, folder: Path, nanny: Nanny) -> None:
+    def __init__(
+        self, settings: HubSettings, folder: Path, nanny: Nanny, store: Store | None = None
+    ) -> None:
         self.settings = settings
         self.folder = folder
-        self.state = HubState(Archive(settings.archive_bytes))
+        self.store = store
+        if store is None:
+            archive = Archive(settings.archive_bytes)
+        else:
+            archive = Archive(settings.memory_bytes, Pager(store))
+        self.state = HubState(archive)
+        self.journal = (
+            Journal(store, archive, settings.keep_bytes, settings.keep_seconds) if store else None
+        )
         self.dropped = 0  # malformed messages
         self.sessions: dict[str, int] = {}  # session -> pid of the client
+        self._routes: dict[str, bytes] = {}  # session -> where its messages go
         self.started = time.time()
+        self._busy = time.monotonic()  # when there last was a client or work
         self._running = True
+        self._told_problem = ""
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
         self._clients = make_socket(self._context, zmq.ROUTER)
@@ -65,8 +92,16 @@ class HubServer:
         self._clients.bind(socket_url(folder, "clients"))
         self._engines.bind(socket_url(folder, "engines"))
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
+        self._adoption = self._take_over(nanny)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
+
+    def _take_over(self, nanny: Nanny) -> Adoption | None:
+        """Go on where the last hub ended; None when there is nothing to wait for."""
+        recovered = Recovered() if self.journal is None else read_journal(self.journal, self.state)
+        living = nanny.living or {"engines": [], "exited": []}
+        adoption = Adoption(self.keeper, self.state, recovered, living)
+        return adoption if living["engines"] else None
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -76,6 +111,8 @@ class HubServer:
         poller = zmq.Poller()
         poller.register(self._clients, zmq.POLLIN)
         poller.register(self._engines, zmq.POLLIN)
+        if self.store is not None:
+            poller.register(self.store.wake, zmq.POLLIN)
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
@@ -89,6 +126,9 @@ class HubServer:
                 self._tick()
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event()) - now
+            if self._adoption is not None:
+                wait = min(wait, _ADOPTING)
+                self._adopt(now)
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
@@ -98,6 +138,8 @@ class HubServer:
                 # Results that the dead engine sent are in the socket already, or come within
                 # the keeper's grace.
                 self.keeper.take_notices(time.monotonic())
+            if self.store is not None and self.store.wake in ready:
+                self._tell_what_is_safe()
             self.keeper.settle(time.monotonic())
             self._carry_out()
         self._close()
@@ -121,6 +163,47 @@ class HubServer:
         if not self.settings.persist and os.getppid() != self._owner:
             _log.info("the owner is gone")
             self.stop()
+        for session, pid in list(self.sessions.items()):
+            if not is_alive(pid):
+                self._session_gone(session)
+        if self.journal is not None:
+            self.journal.tick()
+        now = time.monotonic()
+        if self.sessions or self.state.unfinished:
+            self._busy = now
+        elif self.settings.idle is not None and now - self._busy > self.settings.idle:
+            _log.info("idle for %g s", self.settings.idle)
+            self.stop()
+
+    def _adopt(self, now: float) -> None:
+        """Ask the last hub's engines what they hold, until all have answered."""
+        assert self._adoption is not None
+        introduce = m.encode(m.Introduce())
+        self._adoption.introduce(lambda engine: self.send_to_engine(engine, introduce))
+        if self._adoption.is_over(now):
+            self._adoption = None
+
+    def _tell_what_is_safe(self) -> None:
+        """Something was stored, or could not be."""
+        assert self.journal is not None
+        assert self.store is not None
+        for who, number in self.journal.safe():
+            _, is_engine, uuid = who.partition(":")
+            if is_engine:
+                engine = self._by_identity.get(uuid.encode())
+                if engine is not None:
+                    self.send_to_engine(engine, m.encode(m.Stored(number)))
+            else:
+                self._send(who, m.Safe(number))
+        if self.store.problem != self._told_problem:
+            self._told_problem = self.store.problem
+            text = (
+                f"the cluster cannot store results ({self.store.problem}): they are in memory only"
+                if self.store.problem
+                else "the cluster stores results again, those that were in memory only included"
+            )
+            for session in list(self.sessions):
+                self._send(session, m.Notice(text))
 
     # -- messages in -----------------------------------------------------------------------------
 
@@ -132,6 +215,14 @@ class HubServer:
         message = m.decode_from_engine(header)
         if isinstance(message, m.Register):
             self.keeper.registered(engine, message)
+            return
+        if not engine.ready:
+            return  # meant for the last hub; it comes again after the registration
+        journal = self.journal
+        if journal is not None and not journal.begin(
+            STREAM, engine_name(engine), message.number, header, frames
+        ):
+            engine.finished += sum(type(item) is m.Finished for item in message.items)
             return
         position = 0
         state = self.state
@@ -147,47 +238,74 @@ class HubServer:
                 state.started(engine, item)
             else:
                 state.returned(engine, item)
+        if journal is not None:
+            journal.end()
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
-        session = identity[1:].decode()
+        session = identity[1:13].decode()  # what follows tells its connections apart
         message = m.decode_from_client(header)
         if isinstance(message, m.Hello):
             self._hello(identity, session, message)
         elif session not in self.sessions:
             self.dropped += 1
         elif isinstance(message, m.Submit):
-            state = self.state
-            state.submit(
-                session, message.functions, message.tasks, frames, message.group, time.time()
-            )
-            if self.keeper.gave_up:
-                self.keeper.fail_waiting()
+            self._submit(session, message, header, frames)
         elif isinstance(message, m.Abort):
             self.state.abort(session, message.request, message.msg_ids)
         elif isinstance(message, m.Interrupt):
             self.state.answers.append((session, self.keeper.interrupt(message)))
         elif isinstance(message, m.Ask):
             self.questions.answer(session, message)
+        elif isinstance(message, m.Received):
+            if self.journal is not None:
+                self.journal.confirmed(session, message.number)
         elif isinstance(message, m.Shutdown):
             self.stop()
         else:
-            self.sessions.pop(session, None)
-            self.state.session_gone(session)
+            self._session_gone(session)
+
+    def _submit(self, session: str, message: m.Submit, header: bytes, frames: list[Any]) -> None:
+        journal = self.journal
+        if journal is not None and not journal.begin(
+            SUBMIT, session, message.number, header, frames
+        ):
+            return
+        self.state.submit(
+            session, message.functions, message.tasks, frames, message.group, time.time()
+        )
+        if journal is not None:
+            journal.end()
+        if self.keeper.gave_up:
+            self.keeper.fail_waiting()
+
+    def _session_gone(self, session: str) -> None:
+        self.sessions.pop(session, None)
+        self._routes.pop(session, None)
+        self.state.session_gone(session)
+        if self.journal is not None:
+            self.journal.session_gone(session)
 
     def _hello(self, identity: bytes, session: str, hello: m.Hello) -> None:
+        self._routes[session] = identity
         reason = refusal(hello, force=self.settings.force_versions)
         if reason is not None:
             self._send(session, m.Refused(reason))
             return
         self.sessions[session] = hello.pid
+        settings = self.settings
         engines = {i: engine.describe() for i, engine in self.state.engines.items()}
-        self._send(session, m.Welcome(self.settings.cluster_id, os.getpid(), engines))
+        durable = self.journal is not None
+        welcome = m.Welcome(settings.cluster_id, os.getpid(), engines, settings.persist, durable)
+        self._send(session, welcome)
+        for text in self.store.notices if self.store is not None else ():
+            self._send(session, m.Notice(text))
 
     # -- decisions out ---------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
         state = self.state
-        state.assign()
+        if self._adoption is None:  # else an engine may hold what waits here
+            state.assign()
         for engine, batch in state.runs:
             self._send_run(engine, batch)
         state.runs.clear()
@@ -200,8 +318,12 @@ class HubServer:
             for session, answer in state.answers:
                 self._send(session, answer)
             state.answers.clear()
+        if self.journal is not None:
+            self.journal.end_of_turn()
 
     def _send_run(self, engine: EngineState, batch: list[HubTask]) -> None:
+        if self.journal is not None:
+            self.journal.assigned(engine, batch)
         functions: dict[bytes, int] = {}
         tasks = []
         frames: list[Any] = []
@@ -216,13 +338,15 @@ class HubServer:
 
     def send_to_engine(
         self, engine: EngineState, header: bytes, frames: Sequence[Any] = ()
-    ) -> None:
-        """Send to an engine; when it is gone, the nursery tells what happened to it."""
+    ) -> bool:
+        """Send to an engine; when it is gone (False), the nursery tells what happened to it."""
         try:
             send_to(self._engines, engine.identity, header, frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
+            return False
+        return True
 
     def _send_news(self) -> None:
         news = self.state.news
@@ -232,16 +356,19 @@ class HubServer:
                 continue  # it went away: the archive has it
             items = [item for item, _ in entries]
             frames = [frame for _, some in entries for frame in some]
+            if self.journal is not None:
+                self.journal.sent(session, items)
             self._send(session, m.News(items), frames)
 
     def _send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
         try:
-            send_to(self._clients, b"C" + session.encode(), m.encode(message), frames)
+            send_to(self._clients, self._routes[session], m.encode(message), frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self.sessions.pop(session, None)
-            self.state.session_gone(session)
+            self._session_gone(session)
+        except KeyError:
+            return  # it never said who it is
 
     def _tell_engine_news(self, news: m.EngineNews) -> None:
         # Behind the news of tasks: a client must not hear of a death before the results.
@@ -262,6 +389,10 @@ class HubServer:
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()
+        if self.store is not None:
+            self.store.close()
+            if not self.settings.persist:
+                remove_folder(self.store.path.parent)
         remove_folder(self.folder)
 
     def send_now(self, session: str, message: Any) -> None:
@@ -284,6 +415,8 @@ class HubServer:
             python=python_version(),
             persist=self.settings.persist,
             pid_start=process_start(os.getpid()) or 0,
+            nursery=self.keeper.nanny.pid if self.settings.persist else 0,
+            nursery_start=process_start(self.keeper.nanny.pid) or 0,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -296,4 +429,6 @@ class HubServer:
             "clients": len(self.sessions),
             "unfinished": self.state.unfinished,
             "dropped_messages": self.dropped,
+            "memory_bytes": self.state.archive.bytes,
+            "store": self.store.describe() if self.store is not None else None,
         }

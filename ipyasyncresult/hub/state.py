@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ipyasyncresult.hub.abort import AbortRequest
-from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.archive import Archive, GroupEntry
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -63,27 +63,40 @@ class HubState:
         now: float,
     ) -> None:
         """Enter the tasks of one message.  `frames` are its out-of-band frames, in order."""
-        entry = self.archive.add_group(group, session, now) if group is not None else None
+        archive = self.archive
+        entry = archive.add_group(group, session, now) if group is not None else None
         position = 0
         known = self.tasks
+        share = sum([len(function) for function in functions]) // len(tasks) if tasks else 0
         for task in tasks:
             mine: Sequence[Any] = ()
             if task.frames:
                 mine = frames[position : position + task.frames]
                 position += task.frames
             held = HubTask(task, functions[task.function], mine, session, now)
+            held.first_frame = position - task.frames
+            held.size = share
             if task.msg_id in known:
-                continue  # ids are random: only a repeated message brings one twice
-            known[task.msg_id] = held
-            if entry is not None:
-                held.group = entry
-                entry.msg_ids.append(task.msg_id)
-                entry.known += 1
+                self._heard_of(known[task.msg_id], held, entry)
+                continue
+            archive.enter(held, entry)
             self.unfinished += 1
             self.scheduler.enqueue(held)
             if task.options & FIRST:  # the archive empties the task itself when it has ended
                 kept = HubTask(msgspec.structs.replace(task), held.function, mine, session, now)
                 self.first[held.function, task.arguments] = kept
+
+    def _heard_of(self, known: HubTask, held: HubTask, entry: GroupEntry | None) -> None:
+        """A task that is known: from an engine only, or because the message came twice."""
+        if known.submitted:
+            return
+        known.task, known.function, known.frames = held.task, held.function, held.frames
+        known.session, known.submitted = held.session, held.submitted
+        known.retries_left, known.first_frame = held.retries_left, held.first_frame
+        self.archive.enter(known, entry)
+        if known.final is not None:  # what it needed to run is of no use any more
+            known.function = known.task.arguments = b""
+            known.frames = ()
 
     def assign(self) -> None:
         """Give work to every engine that has room; fills ``runs``."""
@@ -153,6 +166,10 @@ class HubState:
         self._tell(held, item, frames)
         held.listeners = None
 
+    def lose(self, held: HubTask, details: dict[str, Any]) -> None:
+        """End a task that no engine holds and that cannot run."""
+        self._end(held, LostTask(held.task.msg_id, "engine", details))
+
     def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
         news = self.news
         for session in held.audience():
@@ -208,6 +225,8 @@ class HubState:
                 held.retries_left -= 1
                 self.scheduler.requeue(held)
                 self._tell(held, Requeued(held.task.msg_id))
+                if self.archive.pager is not None:
+                    self.archive.retried.append(held.task.msg_id)
             else:
                 lost = LostTask(held.task.msg_id, "engine", details, engine.engine_id)
                 self._end(held, lost)
@@ -274,12 +293,16 @@ class HubState:
         missing = []
         for msg_id, new_id in again.items():
             old = self.tasks.get(msg_id)
-            if old is None or old.final is None or not old.function:
+            if new_id in self.tasks:
+                continue  # the question came twice
+            if old is None or old.final is None or not self.archive.load_work(old):
                 missing.append(msg_id)
                 continue
             task = msgspec.structs.replace(old.task, msg_id=new_id)
             held = HubTask(task, old.function, old.frames, session, now)
-            self.tasks[new_id] = held
+            self.archive.enter(held)
+            if self.archive.pager is not None:
+                self.archive.resubmitted.append(held)
             self.unfinished += 1
             self.scheduler.enqueue(held)
         return missing
@@ -299,7 +322,7 @@ class HubState:
             for held in found:
                 if held is None or (held.final is None and session in held.audience()):
                     continue  # it has heard of this task from the start
-                entries.extend(held.replay())
+                entries.extend(self.archive.replay(held))
                 if held.final is None:
                     held.listeners = (*(held.listeners or ()), session)
 
