@@ -16,6 +16,7 @@
     │   ├── StartError             a hub or an engine did not start
     │   ├── NoEnginesError         nobody is there to run a direct task
     │   ├── UnknownTaskError       no such task here     (KeyError)
+    │   ├── ConfigurationError     a configuration file cannot be read  (ValueError)
     │   └── CapabilityError        this backend cannot do that (NotImplementedError)
     └── TimeoutError               the builtin and multiprocessing's at once
 
@@ -41,6 +42,7 @@ from ipyasyncresult.core.unpickling import loads
 __all__ = [
     "CapabilityError",
     "CompositeError",
+    "ConfigurationError",
     "EngineError",
     "HubError",
     "IpyAsyncResultError",
@@ -121,6 +123,10 @@ class UnknownTaskError(IpyAsyncResultError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class ConfigurationError(IpyAsyncResultError, ValueError):
+    """A configuration file cannot be read, or sets what it must not."""
 
 
 class CapabilityError(IpyAsyncResultError, NotImplementedError):

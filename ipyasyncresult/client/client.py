@@ -9,9 +9,10 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.client.anyclient import AnyClient, ids_of
 from ipyasyncresult.client.connection import Connection
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
@@ -27,14 +28,12 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import cluster_folder
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.directview import DirectView
-    from ipyasyncresult.client.executor import EngineExecutor
-    from ipyasyncresult.client.loadbalanced import LoadBalancedView
+    pass
 
 __all__ = ["Client"]
 
 
-class Client(HubQuestions):
+class Client(HubQuestions, AnyClient):
     """A connection to a running cluster.  Usable from any thread.
 
     Parameters
@@ -82,9 +81,6 @@ class Client(HubQuestions):
 
     def __len__(self) -> int:
         return len(self._connection.engines)
-
-    def __bool__(self) -> bool:
-        return True
 
     def engine_count(self) -> int:
         """How many engines are up."""
@@ -136,46 +132,6 @@ class Client(HubQuestions):
         )
         return added
 
-    # -- views -----------------------------------------------------------------------------------
-
-    def __getitem__(self, key: int | slice | Sequence[int]) -> DirectView:
-        """``client[0]``, ``client[-1]``, ``client[:]``, ``client[[0, 2]]``."""
-        if isinstance(key, str):
-            raise TypeError(f"engines are given by number, slice or list, not {key!r}")
-        return self.direct_view(key)
-
-    def direct_view(self, targets: Targets = "all") -> DirectView:
-        """A view of certain engines: what is called through it runs on each of them.
-
-        Raises
-        ------
-        IndexError
-            When an engine does not exist.
-        TypeError, ValueError
-            When `targets` is not a number, a slice, a list of distinct numbers or ``'all'``.
-        """
-        from ipyasyncresult.client.directview import DirectView
-
-        chosen = resolve_targets(targets, self.ids)
-        return DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
-
-    def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
-        """A view of all engines: each call goes to one that has time."""
-        from ipyasyncresult.client.loadbalanced import LoadBalancedView
-
-        if targets is not None:
-            raise ValueError(
-                "a load-balanced view uses all engines: targets must be None; "
-                "client[...] addresses certain ones"
-            )
-        return LoadBalancedView(self)
-
-    def executor(self) -> EngineExecutor:
-        """A ``concurrent.futures.Executor`` on these engines; closing it leaves them alone."""
-        from ipyasyncresult.client.executor import EngineExecutor
-
-        return EngineExecutor(client=self)
-
     # -- tasks -----------------------------------------------------------------------------------
 
     @property
@@ -187,11 +143,6 @@ class Client(HubQuestions):
     def history(self) -> list[str]:
         """Ids of all tasks submitted here, oldest first."""
         return self._connection.sent_ids()
-
-    @property
-    def outstanding(self) -> set[str]:
-        """Ids of tasks that have not ended."""
-        return self.ledger.outstanding
 
     def new_msg_id(self) -> str:
         """An id for a task."""
@@ -211,22 +162,6 @@ class Client(HubQuestions):
         """Send one task without frames, counted by a fresh `tally`; for views."""
         return self._connection.submit_one(function, task, tally)
 
-    def wait(
-        self,
-        jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,
-        timeout: float | None = -1,
-    ) -> bool:
-        """Wait for results or ids, by default for everything outstanding; False on time-out."""
-        seconds = check_timeout(timeout)
-        if jobs is None:
-            return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
-        several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
-        ids = {i for job in several for i in ([job] if isinstance(job, str) else job.msg_ids)}
-        pending = self.ledger.pending(ids & self.outstanding)
-        return self.ledger.waits.wait(
-            lambda: all(record.received is not None for record in pending), seconds
-        )
-
     def abort(
         self,
         jobs: AsyncResult | str | Sequence[str] | None = None,
@@ -241,7 +176,7 @@ class Client(HubQuestions):
             Per task: ``'aborted'``, ``'running'`` (too late), ``'finished'`` or ``'unknown'``.
         """
         del targets, block  # ipyparallel's signature
-        ids = None if jobs is None else _ids_of(jobs)
+        ids = None if jobs is None else ids_of(jobs)
         if ids is not None and not ids:
             return {}
         outcome: dict[str, str] = self._connection.request(lambda number: m.Abort(number, ids))
@@ -249,7 +184,7 @@ class Client(HubQuestions):
 
     def interrupt(self, msg_ids: AsyncResult | str | Sequence[str] | None = None) -> dict[str, str]:
         """Raise KeyboardInterrupt in running tasks; says per task what happened."""
-        ids = list(self.outstanding) if msg_ids is None else _ids_of(msg_ids)
+        ids = list(self.outstanding) if msg_ids is None else ids_of(msg_ids)
         outcome: dict[str, str] = self._connection.request(
             lambda number: m.Interrupt(number, ids, None, signal.SIGINT)
         )
@@ -266,16 +201,6 @@ class Client(HubQuestions):
             lambda request: m.Interrupt(request, None, chosen, number)
         )
         return outcome
-
-    def spin(self) -> None:
-        """Nothing to do: messages are taken in by themselves.  ipyparallel's name."""
-
-    def clear(self, targets: Targets = None, block: bool = True) -> AsyncResult:
-        """Empty the namespaces of the engines."""
-        cleared: AsyncResult = self.direct_view("all" if targets is None else targets).clear()
-        if block:
-            cleared.get()
-        return cleared
 
     def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How to pickle a result: ids and the cluster's id, no key, no data."""
@@ -329,12 +254,6 @@ class Client(HubQuestions):
                     time.sleep(0.01)
         self.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self)} engines"
         return f"<Client({self.cluster_id}): {state}>"
@@ -343,12 +262,6 @@ class Client(HubQuestions):
 def _note_event(events: list[m.EngineNews], news: m.EngineNews) -> None:
     events.append(news)
     del events[:-1000]
-
-
-def _ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
-    if isinstance(jobs, str):
-        return [jobs]
-    return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
 
 
 def _close_elsewhere(connection: Connection) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
+from ipyasyncresult.client.anyclient import AnyClient
 from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.cluster import Cluster
 from ipyasyncresult.client.reattach import client_for, newest_client
@@ -50,13 +51,13 @@ def connect(
     if target is not None or cluster_id is not None:
         if n is not None:
             raise ValueError("give n to start engines or cluster_id to join some, not both")
-        return client_for(str(target if target is not None else cluster_id))
+        return cast("Client", client_for(str(target if target is not None else cluster_id)))
     if n is not None or options:
         return Cluster(n, **options).start_and_connect_sync()
-    return default_client()
+    return cast("Client", default_client())
 
 
-def default_client() -> Client:
+def default_client() -> AnyClient:
     """The client that the magics and :func:`connect` share in this process."""
     global _default
     with _lock:
@@ -72,7 +73,7 @@ def has_default_client() -> bool:
     return newest_client() is not None
 
 
-def _join_persistent() -> Client | None:
+def _join_persistent() -> AnyClient | None:
     """The user's only persistent cluster; with several, the newest."""
     found = []
     for folder in runtime_folder().iterdir():

@@ -23,7 +23,7 @@ import zmq
 
 from ipyasyncresult.client.codec import WireCodec
 from ipyasyncresult.client.hubs import find_hub, introduce
-from ipyasyncresult.client.news import apply_news
+from ipyasyncresult.client.news import Repeats, apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
 from ipyasyncresult.client.succession import Succession
@@ -40,6 +40,10 @@ __all__ = ["Connection"]
 _log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT = 30.0  # seconds
+_FORKED = (
+    "this client belongs to the process that forked this one: "
+    "connect again with connect(cluster_id=...)"
+)
 _CONFIRM = 0.1
 """Seconds between two words to the hub about what has arrived."""
 _all: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -92,7 +96,7 @@ class Connection(Succession):
         self._durable = False  # the hub wants to know what arrived
         self._news = self._confirmed = 0  # messages of news that came, and that the hub knows of
         self._confirm_at = 0.0  # monotonic seconds
-        self._again: dict[str, int] = {}  # outputs per task that will come a second time
+        self._repeats: Repeats | None = None
         self._on_engine = on_engine
         self._context: zmq.Context[Any] = zmq.Context()
         try:
@@ -100,8 +104,7 @@ class Connection(Succession):
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self.engines = welcome.engines
-        self._durable = welcome.durable
+        self.engines, self._durable = welcome.engines, welcome.durable
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
         self._outbox.keep = welcome.durable and welcome.persist
@@ -204,10 +207,7 @@ class Connection(Succession):
         if self.closed:
             raise HubError(self.closed)
         if self._forked:
-            raise HubError(
-                "this client belongs to the process that forked this one: "
-                "connect again with connect(cluster_id=...)"
-            )
+            raise HubError(_FORKED)
 
     def ask(self, question: str, timeout: float | None = _ANSWER_TIMEOUT, **about: Any) -> Any:
         """The hub's answer, plain data.  Any thread.
@@ -298,17 +298,17 @@ class Connection(Succession):
         if self._news == self._confirmed:
             return left
         wait = self._confirm_at - time.monotonic()
-        if wait <= 0:
-            self._confirm()
-            return left
-        return wait if left is None else min(left, wait)
+        if wait > 0:
+            return wait if left is None else min(left, wait)
+        self._confirm()
+        return left
 
     def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
         if isinstance(message, m.News):
             if self._durable:
                 self._news += 1
             with self.ledger.batch() as batch:
-                apply_news(batch, message, frames, self.engines, self._again)
+                apply_news(batch, message, frames, self.engines, self._repeats)
         elif isinstance(message, m.Answer):
             take = self._answers.pop(message.request, None)
             if take is not None:

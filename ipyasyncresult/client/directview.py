@@ -20,7 +20,7 @@ from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["DirectView"]
 
@@ -35,7 +35,7 @@ class DirectView(View):
     targets : int or list of int
     """
 
-    def __init__(self, client: Client, targets: int | list[int]) -> None:
+    def __init__(self, client: AnyClient, targets: int | list[int]) -> None:
         super().__init__(client)
         self.targets: Any = targets
 

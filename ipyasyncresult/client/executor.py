@@ -20,7 +20,7 @@ from ipyasyncresult.errors import TimeoutError
 from ipyasyncresult.wire.messages import FIRST
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["EngineExecutor"]
 
@@ -51,7 +51,7 @@ class EngineExecutor(concurrent.futures.Executor):
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
-        client: Client | None = None,
+        client: AnyClient | None = None,
     ) -> None:
         del mp_context
         if max_workers is not None and (type(max_workers) is not int or max_workers < 1):

@@ -22,7 +22,7 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["LoadBalancedView"]
 
@@ -33,7 +33,7 @@ _MOST_CHUNKS = 1024
 class LoadBalancedView(View):
     """Calls on whichever engine has time; made by ``client.load_balanced_view()``."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AnyClient) -> None:
         super().__init__(client)
         self.targets = None
 
@@ -168,7 +168,7 @@ def _refuse(options: dict[str, Any]) -> None:
         raise TypeError(f"map does not know the options {sorted(options)}")
 
 
-def warn_of_waiting(client: Client) -> None:
+def warn_of_waiting(client: AnyClient) -> None:
     """Nobody is there to work: said, as waiting would look like a hang."""
     if any(news.event == "gave_up" for news in client.events):
         return  # then tasks do not wait: they fail, and say why

@@ -6,32 +6,32 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
     from ipyasyncresult.core.asyncresult import AsyncResult
 
 __all__ = ["client_for", "forget_client", "newest_client", "reattach", "register_client"]
 
-_clients: weakref.WeakValueDictionary[str, Client] = weakref.WeakValueDictionary()
+_clients: weakref.WeakValueDictionary[str, AnyClient] = weakref.WeakValueDictionary()
 
 
-def register_client(client: Client) -> None:
+def register_client(client: AnyClient) -> None:
     """Let the magics, :func:`connect` and pickled results find this client."""
     _clients.pop(client.cluster_id, None)  # to the end
     _clients[client.cluster_id] = client
 
 
-def forget_client(client: Client) -> None:
+def forget_client(client: AnyClient) -> None:
     """It serves one purpose only, and is not for others to find."""
     if _clients.get(client.cluster_id) is client:
         del _clients[client.cluster_id]
 
 
-def newest_client() -> Client | None:
+def newest_client() -> AnyClient | None:
     """The last one that was made and is open."""
     return next((one for one in reversed(list(_clients.values())) if not one.closed), None)
 
 
-def client_for(cluster_id: str) -> Client:
+def client_for(cluster_id: str) -> AnyClient:
     """The client of this process for a cluster, made when there is none.
 
     Raises

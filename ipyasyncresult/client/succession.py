@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ipyasyncresult.client.hubs import next_hub
+from ipyasyncresult.client.news import Repeats
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
 from ipyasyncresult.core.ledger import Ledger
@@ -42,7 +43,7 @@ class Succession:
     hub_pid: int
     engines: dict[int, dict[str, Any]]
     ledger: Ledger
-    _again: dict[str, int]
+    _repeats: Repeats | None
     _answers: dict[int, Callable[[Any], None]]
     _asked: dict[int, m.FromClient]
     _confirmed: int
@@ -97,10 +98,8 @@ class Succession:
         if not self._outbox.keep:
             self._fail_outstanding("the hub died, and it kept results in memory only")
             return
-        pending = self.ledger.pending(self.ledger.outstanding)
-        self._again = {
-            record.msg_id: len(record.outputs) for record in pending if record.outputs is not None
-        }
+        pending = self.ledger.unfinished()
+        self._repeats = Repeats(pending)
         self._subscribe([record.msg_id for record in pending], patient=True)
 
     def _subscribe(self, msg_ids: list[str], *, patient: bool) -> None:
@@ -108,9 +107,11 @@ class Succession:
             return
         number = next(self._requests)
         self._answers[number] = lambda described: self._resubscribed(msg_ids, described, patient)
-        self._outbox.say(m.Ask(number, "subscribe", {"msg_ids": msg_ids}))
+        self._outbox.say(m.Ask(number, "subscribe", {"msg_ids": msg_ids, "anew": True}))
 
     def _resubscribed(self, msg_ids: list[str], described: Any, patient: bool) -> None:
+        if self._repeats is not None:
+            self._repeats.awaited.clear()
         unknown = [i for i, about in zip(msg_ids, described, strict=True) if about is None]
         if not unknown:
             return

@@ -17,7 +17,7 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["View", "function_name"]
 
@@ -42,7 +42,7 @@ class View:
         How often a task is run again when its engine died under it.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: AnyClient) -> None:
         self.client = client
         self.block = False
         self.track = False

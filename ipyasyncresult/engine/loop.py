@@ -139,6 +139,7 @@ class EngineLoop:
         self._unsaved = Unsaved()
         self._finished = 0  # tasks that ended
         self._stopping = False
+        self.dropped = 0  # malformed messages
         self._pid = os.getpid()
 
     def run(self, engine_id: int, uuid: str) -> None:
@@ -192,9 +193,11 @@ class EngineLoop:
         try:
             outcome = self._execute(task, function, buffers, recorder)
         finally:
+            if os.getpid() != self._pid:
+                # A task forked, and its child must not speak for this engine.  Nor may it ask for
+                # the turn: the pump, which is not in the child, may have had it.
+                os._exit(0)
             self._turn.acquire()
-        if os.getpid() != self._pid:
-            os._exit(0)  # a task forked: its child must not speak for this engine
         self._current = None
         self._take_outputs(task, recorder)
         self._add_outcome(task, outcome)
@@ -207,7 +210,7 @@ class EngineLoop:
             return runner.run_call(function, task.arguments, buffers, recorder=recorder)
         if task.kind == m.CELL:
             return runner.run_cell(
-                function.decode(),
+                function.decode(errors="replace"),
                 silent=bool(task.options & m.SILENT),
                 store_history=not task.options & m.NO_HISTORY,
                 recorder=recorder,
@@ -266,27 +269,32 @@ class EngineLoop:
         """Take in every message that is there."""
         while waiting(self._socket):
             header, frames = receive(self._socket)
-            message = m.decode_to_engine(header)
-            if isinstance(message, m.Run):
-                self._enqueue(message, frames)
-            elif isinstance(message, m.Recall):
-                self._give_back(message.msg_ids)
-            elif isinstance(message, m.Stored):
-                self._unsaved.stored(message.number)
-            elif isinstance(message, m.Introduce):
-                self._register_again()
-            else:
-                self._stopping = True
+            try:
+                message = m.decode_to_engine(header)
+                if isinstance(message, m.Run):
+                    self._enqueue(message, frames)
+                elif isinstance(message, m.Recall):
+                    self._give_back(message.msg_ids)
+                elif isinstance(message, m.Stored):
+                    self._unsaved.stored(message.number)
+                elif isinstance(message, m.Introduce):
+                    self._register_again()
+                else:
+                    self._stopping = True
+            except (*m.MALFORMED, IndexError):
+                self.dropped += 1
 
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions
         position = 0
+        entries: list[tuple[m.Task, bytes, Sequence[Any]]] = []
         for task in message.tasks:
             buffers: Sequence[Any] = ()
             if task.frames:
                 buffers = [frame.buffer for frame in frames[position : position + task.frames]]
                 position += task.frames
-            self._queue.append((task, functions[task.function], buffers))
+            entries.append((task, functions[task.function], buffers))
+        self._queue += entries  # all of a message or nothing
 
     def _give_back(self, msg_ids: list[str] | None) -> None:
         wanted = None if msg_ids is None else set(msg_ids)

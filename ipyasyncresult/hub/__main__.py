@@ -32,20 +32,11 @@ def serve(line: bytes, nanny: Nanny) -> None:
     """Say that the hub is ready, and be it."""
     from ipyasyncresult.hub.server import HubServer
     from ipyasyncresult.hub.settings import read_settings
-    from ipyasyncresult.wire.runtime import cluster_folder, state_folder, write_cluster_file
+    from ipyasyncresult.wire.runtime import cluster_folder, write_cluster_file
 
     settings = read_settings(line)
     folder = cluster_folder(settings.cluster_id)
-    store = None
-    if settings.durability == "store":
-        from ipyasyncresult.hub.store import Store
-
-        store = Store(
-            state_folder(settings.cluster_id, create=True),
-            survive=settings.persist,
-            max_bytes=settings.store_max_bytes,
-        )
-    server = HubServer(settings, folder, nanny, store)
+    server = HubServer(settings, folder, nanny)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     write_cluster_file(folder, server.cluster_file())
     # Tasks are kept in bare slots without cycles: looking through a hundred thousand of them for

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipyasyncresult.hub.paging import Pager
 from ipyasyncresult.hub.records import HubTask
 from ipyasyncresult.wire.messages import Finished, Group
+
+if TYPE_CHECKING:
+    from ipyasyncresult.hub.paging import Pager
 
 __all__ = ["Archive", "GroupEntry"]
 

@@ -21,14 +21,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.records import EngineState, HubTask
-from ipyasyncresult.hub.store import Store
 from ipyasyncresult.wire import messages as m
+
+if TYPE_CHECKING:
+    from ipyasyncresult.hub.store import Store
 
 __all__ = [
     "ASSIGNED",

@@ -18,8 +18,10 @@ import sys
 import tempfile
 from typing import Any, Self
 
-__all__ = ["Nanny"]
+__all__ = ["NURSERY", "Nanny"]
 
+NURSERY = "ipyasyncresult.engine"
+"""The module that is run."""
 _READ_BYTES = 1 << 16
 _LAST_WORDS = 2000  # characters
 
@@ -49,7 +51,7 @@ class Nanny:
         self._mine.setblocking(False)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ipyasyncresult.engine", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", NURSERY, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stderr=self._printed,
             pass_fds=[theirs.fileno()],

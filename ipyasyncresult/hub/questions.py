@@ -42,9 +42,11 @@ class Questions:
         if content is not None:
             self._state.answers.append((session, Answer(ask.request, content)))
 
-    def subscribe(self, session: str, request: int, msg_ids: list[str]) -> None:
+    def subscribe(
+        self, session: str, request: int, msg_ids: list[str], *, anew: bool = False
+    ) -> None:
         """Describe tasks, then send everything about them, as it is and as it comes."""
-        described, replay = self._state.subscribe(session, msg_ids)
+        described, replay = self._state.subscribe(session, msg_ids, anew=anew)
         # The description must leave before the news, in which the records are filled.
         self._server.send_now(session, Answer(request, described))
         replay()
@@ -52,6 +54,8 @@ class Questions:
     def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
         """Run ended tasks again under new ids; returns the old ids whose work is not kept."""
         del request
+        if not all(type(new) is str and new not in self._state.tasks for new in again.values()):
+            raise ValueError("the new ids must be strings that are no task's yet")
         return self._state.resubmit(session, again, self._server.clock())
 
     def find(self, session: str, request: int, which: str | int | list[str]) -> dict[str, Any]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ipyasyncresult.wire.messages import Finished, LostTask, OutputPiece, Started, Task
+from ipyasyncresult.wire.messages import (
+    Finished,
+    LostTask,
+    OutputPiece,
+    Run,
+    Started,
+    Task,
+    encode,
+)
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.abort import AbortRequest
     from ipyasyncresult.hub.archive import GroupEntry
 
-__all__ = ["EngineState", "HubTask"]
+__all__ = ["EngineState", "HubTask", "run_message"]
 
 
 class HubTask:
@@ -64,6 +72,15 @@ class HubTask:
         self.submit_row = self.final_row = self.first_frame = self.size = self.loaded = 0
         self.output_rows: list[int] | None = None
         self.delivered = self.paged = False
+
+    def learn(self, other: HubTask) -> None:
+        """What to do and for whom: until now only an engine had spoken of it."""
+        self.task, self.session, self.submitted = other.task, other.session, other.submitted
+        self.retries_left, self.first_frame = other.retries_left, other.first_frame
+        if self.final is None:
+            self.function, self.frames = other.function, other.frames
+        else:
+            self.task.arguments = b""  # what it needed to run is of no use any more
 
     @property
     def status(self) -> str:
@@ -151,3 +168,17 @@ class EngineState:
             "stopped": self.stopped,
             "since": self.since,
         }
+
+
+def run_message(batch: Sequence[HubTask]) -> tuple[bytes, list[Any]]:
+    """What an engine is sent to run these: header and frames."""
+    functions: dict[bytes, int] = {}
+    tasks = []
+    frames: list[Any] = []
+    for held in batch:
+        task = held.task
+        task.function = functions.setdefault(held.function, len(functions))
+        tasks.append(task)
+        if held.frames:
+            frames.extend(held.frames)
+    return encode(Run(list(functions), tasks)), frames

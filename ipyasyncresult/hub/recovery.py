@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.hub import journal as j
 from ipyasyncresult.hub.engines import EngineKeeper
 from ipyasyncresult.hub.handover import give, unknown_task
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.state import HubState
-from ipyasyncresult.hub.store import Row
 from ipyasyncresult.wire import messages as m
+
+if TYPE_CHECKING:
+    from ipyasyncresult.hub.store import Row
 
 __all__ = ["Adoption", "Recovered", "read_journal"]
 

@@ -16,27 +16,24 @@ from typing import Any
 import zmq
 
 from ipyasyncresult._version import __version__
-from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.clients import ClientLine, session_of
+from ipyasyncresult.hub.durability import Durability
 from ipyasyncresult.hub.engines import EngineKeeper
-from ipyasyncresult.hub.journal import STREAM, SUBMIT, Journal, engine_name
+from ipyasyncresult.hub.journal import STREAM, SUBMIT, engine_name
 from ipyasyncresult.hub.nanny import Nanny
-from ipyasyncresult.hub.paging import Pager
 from ipyasyncresult.hub.questions import Questions
-from ipyasyncresult.hub.records import EngineState, HubTask
-from ipyasyncresult.hub.recovery import Adoption, Recovered, read_journal
+from ipyasyncresult.hub.records import EngineState, HubTask, run_message
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
-from ipyasyncresult.hub.store import Store
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import (
     ClusterFile,
-    is_alive,
     process_start,
     remove_folder,
     socket_url,
 )
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
-from ipyasyncresult.wire.versions import python_version, refusal
+from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["HubServer"]
 
@@ -60,48 +57,34 @@ class HubServer:
         The cluster's private folder; removed at the end.
     nanny : Nanny
         Started already.
-    store : Store, optional
-        Where tasks and results are kept; empty, or what the last hub left.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be used.
     """
 
-    def __init__(
-        self, settings: HubSettings, folder: Path, nanny: Nanny, store: Store | None = None
-    ) -> None:
+    def __init__(self, settings: HubSettings, folder: Path, nanny: Nanny) -> None:
         self.settings = settings
         self.folder = folder
-        self.store = store
-        if store is None:
-            archive = Archive(settings.archive_bytes)
-        else:
-            archive = Archive(settings.memory_bytes, Pager(store))
-        self.state = HubState(archive)
-        self.journal = (
-            Journal(store, archive, settings.keep_bytes, settings.keep_seconds) if store else None
-        )
+        self.durability = Durability(settings)
+        self.journal = self.durability.journal
+        self.state = HubState(self.durability.archive)
         self.dropped = 0  # malformed messages
-        self.sessions: dict[str, int] = {}  # session -> pid of the client
-        self._routes: dict[str, bytes] = {}  # session -> where its messages go
         self.started = time.time()
         self._busy = time.monotonic()  # when there last was a client or work
         self._running = True
-        self._told_problem = ""
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
         self._clients = make_socket(self._context, zmq.ROUTER)
         self._engines = make_socket(self._context, zmq.ROUTER)
         self._clients.bind(socket_url(folder, "clients"))
         self._engines.bind(socket_url(folder, "engines"))
-        self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
-        self._adoption = self._take_over(nanny)
+        self.clients = ClientLine(self._clients, settings, self.state, self.journal)
+        self.keeper = EngineKeeper(self.state, settings, nanny, self.clients.tell)
+        self.durability.take_over(self.state, self.keeper, nanny)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
-
-    def _take_over(self, nanny: Nanny) -> Adoption | None:
-        """Go on where the last hub ended; None when there is nothing to wait for."""
-        recovered = Recovered() if self.journal is None else read_journal(self.journal, self.state)
-        living = nanny.living or {"engines": [], "exited": []}
-        adoption = Adoption(self.keeper, self.state, recovered, living)
-        return adoption if living["engines"] else None
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -111,8 +94,9 @@ class HubServer:
         poller = zmq.Poller()
         poller.register(self._clients, zmq.POLLIN)
         poller.register(self._engines, zmq.POLLIN)
-        if self.store is not None:
-            poller.register(self.store.wake, zmq.POLLIN)
+        store = self.durability.store
+        if store is not None:
+            poller.register(store.wake, zmq.POLLIN)
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
@@ -126,9 +110,9 @@ class HubServer:
                 self._tick()
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event()) - now
-            if self._adoption is not None:
+            if self.durability.taking_over:
                 wait = min(wait, _ADOPTING)
-                self._adopt(now)
+                self.durability.adopt(now, self.send_to_engine)
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
@@ -138,8 +122,8 @@ class HubServer:
                 # Results that the dead engine sent are in the socket already, or come within
                 # the keeper's grace.
                 self.keeper.take_notices(time.monotonic())
-            if self.store is not None and self.store.wake in ready:
-                self._tell_what_is_safe()
+            if store is not None and store.wake in ready:
+                self.durability.tell(self.clients, self._by_identity, self.send_to_engine)
             self.keeper.settle(time.monotonic())
             self._carry_out()
         self._close()
@@ -163,47 +147,15 @@ class HubServer:
         if not self.settings.persist and os.getppid() != self._owner:
             _log.info("the owner is gone")
             self.stop()
-        for session, pid in list(self.sessions.items()):
-            if not is_alive(pid):
-                self._session_gone(session)
+        self.clients.look()
         if self.journal is not None:
             self.journal.tick()
         now = time.monotonic()
-        if self.sessions or self.state.unfinished:
+        if self.clients.sessions or self.state.unfinished:
             self._busy = now
         elif self.settings.idle is not None and now - self._busy > self.settings.idle:
             _log.info("idle for %g s", self.settings.idle)
             self.stop()
-
-    def _adopt(self, now: float) -> None:
-        """Ask the last hub's engines what they hold, until all have answered."""
-        assert self._adoption is not None
-        introduce = m.encode(m.Introduce())
-        self._adoption.introduce(lambda engine: self.send_to_engine(engine, introduce))
-        if self._adoption.is_over(now):
-            self._adoption = None
-
-    def _tell_what_is_safe(self) -> None:
-        """Something was stored, or could not be."""
-        assert self.journal is not None
-        assert self.store is not None
-        for who, number in self.journal.safe():
-            _, is_engine, uuid = who.partition(":")
-            if is_engine:
-                engine = self._by_identity.get(uuid.encode())
-                if engine is not None:
-                    self.send_to_engine(engine, m.encode(m.Stored(number)))
-            else:
-                self._send(who, m.Safe(number))
-        if self.store.problem != self._told_problem:
-            self._told_problem = self.store.problem
-            text = (
-                f"the cluster cannot store results ({self.store.problem}): they are in memory only"
-                if self.store.problem
-                else "the cluster stores results again, those that were in memory only included"
-            )
-            for session in list(self.sessions):
-                self._send(session, m.Notice(text))
 
     # -- messages in -----------------------------------------------------------------------------
 
@@ -242,11 +194,11 @@ class HubServer:
             journal.end()
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
-        session = identity[1:13].decode()  # what follows tells its connections apart
+        session = session_of(identity)
         message = m.decode_from_client(header)
         if isinstance(message, m.Hello):
-            self._hello(identity, session, message)
-        elif session not in self.sessions:
+            self.clients.hello(identity, message)
+        elif session not in self.clients.sessions:
             self.dropped += 1
         elif isinstance(message, m.Submit):
             self._submit(session, message, header, frames)
@@ -262,7 +214,7 @@ class HubServer:
         elif isinstance(message, m.Shutdown):
             self.stop()
         else:
-            self._session_gone(session)
+            self.clients.gone(session)
 
     def _submit(self, session: str, message: m.Submit, header: bytes, frames: list[Any]) -> None:
         journal = self.journal
@@ -278,33 +230,11 @@ class HubServer:
         if self.keeper.gave_up:
             self.keeper.fail_waiting()
 
-    def _session_gone(self, session: str) -> None:
-        self.sessions.pop(session, None)
-        self._routes.pop(session, None)
-        self.state.session_gone(session)
-        if self.journal is not None:
-            self.journal.session_gone(session)
-
-    def _hello(self, identity: bytes, session: str, hello: m.Hello) -> None:
-        self._routes[session] = identity
-        reason = refusal(hello, force=self.settings.force_versions)
-        if reason is not None:
-            self._send(session, m.Refused(reason))
-            return
-        self.sessions[session] = hello.pid
-        settings = self.settings
-        engines = {i: engine.describe() for i, engine in self.state.engines.items()}
-        durable = self.journal is not None
-        welcome = m.Welcome(settings.cluster_id, os.getpid(), engines, settings.persist, durable)
-        self._send(session, welcome)
-        for text in self.store.notices if self.store is not None else ():
-            self._send(session, m.Notice(text))
-
     # -- decisions out ---------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
         state = self.state
-        if self._adoption is None:  # else an engine may hold what waits here
+        if not self.durability.taking_over:  # else an engine may hold what waits here
             state.assign()
         for engine, batch in state.runs:
             self._send_run(engine, batch)
@@ -313,10 +243,10 @@ class HubServer:
             self.send_to_engine(engine, m.encode(m.Recall(msg_ids)))
         state.recalls.clear()
         if state.news:
-            self._send_news()
+            self.clients.send_news()
         if state.answers:
             for session, answer in state.answers:
-                self._send(session, answer)
+                self.clients.send(session, answer)
             state.answers.clear()
         if self.journal is not None:
             self.journal.end_of_turn()
@@ -324,17 +254,7 @@ class HubServer:
     def _send_run(self, engine: EngineState, batch: list[HubTask]) -> None:
         if self.journal is not None:
             self.journal.assigned(engine, batch)
-        functions: dict[bytes, int] = {}
-        tasks = []
-        frames: list[Any] = []
-        for held in batch:
-            task = held.task
-            task.function = functions.setdefault(held.function, len(functions))
-            tasks.append(task)
-            if held.frames:
-                frames.extend(held.frames)
-        header = m.encode(m.Run(list(functions), tasks))
-        self.send_to_engine(engine, header, frames)
+        self.send_to_engine(engine, *run_message(batch))
 
     def send_to_engine(
         self, engine: EngineState, header: bytes, frames: Sequence[Any] = ()
@@ -348,34 +268,6 @@ class HubServer:
             return False
         return True
 
-    def _send_news(self) -> None:
-        news = self.state.news
-        self.state.news = {}
-        for session, entries in news.items():
-            if session not in self.sessions:
-                continue  # it went away: the archive has it
-            items = [item for item, _ in entries]
-            frames = [frame for _, some in entries for frame in some]
-            if self.journal is not None:
-                self.journal.sent(session, items)
-            self._send(session, m.News(items), frames)
-
-    def _send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
-        try:
-            send_to(self._clients, self._routes[session], m.encode(message), frames)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self._session_gone(session)
-        except KeyError:
-            return  # it never said who it is
-
-    def _tell_engine_news(self, news: m.EngineNews) -> None:
-        # Behind the news of tasks: a client must not hear of a death before the results.
-        self._send_news()
-        for session in list(self.sessions):
-            self._send(session, news)
-
     # -- the end ---------------------------------------------------------------------------------
 
     def _close(self) -> None:
@@ -383,22 +275,18 @@ class HubServer:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for engine in self.state.engines.values():
             self.send_to_engine(engine, m.encode(m.Stop()))
-        for session in list(self.sessions):
-            self._send(session, m.Closing("the cluster was stopped"))
+        self.clients.tell(m.Closing("the cluster was stopped"))
         self.keeper.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()
-        if self.store is not None:
-            self.store.close()
-            if not self.settings.persist:
-                remove_folder(self.store.path.parent)
+        self.durability.close()
         remove_folder(self.folder)
 
     def send_now(self, session: str, message: Any) -> None:
         """Send what must leave before the news of this turn, after the news of the turn so far."""
-        self._send_news()
-        self._send(session, message)
+        self.clients.send_news()
+        self.clients.send(session, message)
 
     @staticmethod
     def clock() -> float:
@@ -426,9 +314,9 @@ class HubServer:
             "pid": os.getpid(),
             "package": __version__,
             "python": python_version(),
-            "clients": len(self.sessions),
+            "clients": len(self.clients.sessions),
             "unfinished": self.state.unfinished,
             "dropped_messages": self.dropped,
             "memory_bytes": self.state.archive.bytes,
-            "store": self.store.describe() if self.store is not None else None,
+            "store": self.durability.describe(),
         }

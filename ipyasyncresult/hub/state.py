@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ipyasyncresult.hub.abort import AbortRequest
-from ipyasyncresult.hub.archive import Archive, GroupEntry
+from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.listening import subscribe
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -76,27 +77,20 @@ class HubState:
             held = HubTask(task, functions[task.function], mine, session, now)
             held.first_frame = position - task.frames
             held.size = share
-            if task.msg_id in known:
-                self._heard_of(known[task.msg_id], held, entry)
+            before = known.get(task.msg_id)
+            if before is None:
+                archive.enter(held, entry)
+            elif before.submitted:
+                continue  # the message came twice
+            else:
+                before.learn(held)
+                archive.enter(before, entry)
                 continue
-            archive.enter(held, entry)
             self.unfinished += 1
             self.scheduler.enqueue(held)
             if task.options & FIRST:  # the archive empties the task itself when it has ended
                 kept = HubTask(msgspec.structs.replace(task), held.function, mine, session, now)
                 self.first[held.function, task.arguments] = kept
-
-    def _heard_of(self, known: HubTask, held: HubTask, entry: GroupEntry | None) -> None:
-        """A task that is known: from an engine only, or because the message came twice."""
-        if known.submitted:
-            return
-        known.task, known.function, known.frames = held.task, held.function, held.frames
-        known.session, known.submitted = held.session, held.submitted
-        known.retries_left, known.first_frame = held.retries_left, held.first_frame
-        self.archive.enter(known, entry)
-        if known.final is not None:  # what it needed to run is of no use any more
-            known.function = known.task.arguments = b""
-            known.frames = ()
 
     def assign(self) -> None:
         """Give work to every engine that has room; fills ``runs``."""
@@ -233,15 +227,8 @@ class HubState:
 
     def fail_queued(self, targets: Iterable[int] | None, details: dict[str, Any]) -> None:
         """End what waits for engines that will not come; None: everything that waits."""
-        queues = [self.shared, *self.direct.values()] if targets is None else []
-        queues += [self.direct[target] for target in targets or () if target in self.direct]
-        for queue in queues:
-            while queue:
-                held = queue.popleft()
-                if held.final is None:
-                    self._end(held, LostTask(held.task.msg_id, "engine", details))
-        for target in [target for target, queue in self.direct.items() if not queue]:
-            del self.direct[target]  # the same dict is the scheduler's
+        for held in self.scheduler.drain(targets):
+            self._end(held, LostTask(held.task.msg_id, "engine", details))
 
     # -- aborting --------------------------------------------------------------------------------
 
@@ -309,24 +296,14 @@ class HubState:
 
     # -- other clients ---------------------------------------------------------------------------
 
-    def subscribe(self, session: str, msg_ids: list[str]) -> tuple[list[Any], Callable[[], None]]:
+    def subscribe(
+        self, session: str, msg_ids: list[str], *, anew: bool = False
+    ) -> tuple[list[Any], Callable[[], None]]:
         """What is known about tasks, and what to call to send everything else.
 
         The caller sends the description first, so that the client has records to put the news in.
         """
-        found = [self.tasks.get(msg_id) for msg_id in msg_ids]
-        described = [None if held is None else held.describe() for held in found]
-
-        def replay() -> None:
-            entries = self.news.setdefault(session, [])
-            for held in found:
-                if held is None or (held.final is None and session in held.audience()):
-                    continue  # it has heard of this task from the start
-                entries.extend(self.archive.replay(held))
-                if held.final is None:
-                    held.listeners = (*(held.listeners or ()), session)
-
-        return described, replay
+        return subscribe(self, session, msg_ids, anew=anew)
 
     def session_gone(self, session: str) -> None:
         """Nobody listens there any more; its tasks go on."""

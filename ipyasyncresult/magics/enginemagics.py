@@ -17,7 +17,7 @@ from ipyasyncresult.magics.settings import Settings
 from ipyasyncresult.magics.targets import format_targets
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
     from ipyasyncresult.client.directview import DirectView
     from ipyasyncresult.core.asyncresult import AsyncResult
 
@@ -149,7 +149,7 @@ class EngineMagics(Magics):
     def _shell(self) -> Any:
         return self.shell
 
-    def _client(self) -> Client:
+    def _client(self) -> AnyClient:
         """The client of the view, else the shared one; says so when that is new."""
         if self.view is not None:
             return self.view.client
@@ -223,7 +223,7 @@ class EngineMagics(Magics):
                 table[kind].pop(name + self.suffix, None)
 
 
-def _arrival(client: Client) -> str:
+def _arrival(client: AnyClient) -> str:
     from ipyasyncresult.wire.runtime import cluster_folder, read_cluster_file
 
     described = read_cluster_file(cluster_folder(client.cluster_id))

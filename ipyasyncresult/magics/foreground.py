@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ipyasyncresult.magics.settings import Settings
 
 if TYPE_CHECKING:
-    from ipyasyncresult.client.client import Client
+    from ipyasyncresult.client.anyclient import AnyClient
     from ipyasyncresult.core.asyncresult import AsyncResult
 
 __all__ = ["run_in_foreground", "stop_work"]
@@ -81,7 +81,7 @@ def run_in_foreground(
     raise KeyboardInterrupt("the cell was interrupted")
 
 
-def stop_work(client: Client, result: AsyncResult, number: int) -> None:
+def stop_work(client: AnyClient, result: AsyncResult, number: int) -> None:
     """Take back what waits, signal what runs, and give it a moment to end; nothing for signal 0."""
     if not number:
         return

@@ -1,0 +1,195 @@
+"""What every client has, whoever runs its tasks: views, waiting, the ends of a ``with`` block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.clientprotocol import ClientProtocol
+from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.wire import messages as m
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.directview import DirectView
+    from ipyasyncresult.client.executor import EngineExecutor
+    from ipyasyncresult.client.loadbalanced import LoadBalancedView
+
+__all__ = ["AnyClient", "ids_of"]
+
+
+class AnyClient(ClientProtocol, Protocol):
+    """The verbs that are the same over own engines and over those of others.
+
+    Views know their client as this.  What is not written out here each kind of client does in its
+    own way.
+    """
+
+    cluster_id: str
+    capabilities: Capabilities
+    events: list[m.EngineNews]
+
+    # -- what each kind of client does in its own way --------------------------------------------
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the engines."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether this client can no longer be used."""
+
+    @property
+    def history(self) -> list[str]:
+        """Ids of all tasks submitted here, oldest first."""
+
+    def new_msg_id(self) -> str:
+        """An id for a task."""
+
+    def submit(
+        self,
+        functions: list[bytes],
+        tasks: list[m.Task],
+        frames: Sequence[Any] = (),
+        group: m.Group | None = None,
+    ) -> tuple[list[TaskRecord], Any]:
+        """Send tasks; their records and, for large frames, a tracker.  For views."""
+
+    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
+        """Send one task without frames, counted by a fresh `tally`.  For views."""
+
+    def abort(
+        self,
+        jobs: AsyncResult | str | Sequence[str] | None = None,
+        targets: Any = None,
+        block: bool = True,
+    ) -> dict[str, str]:
+        """Take back tasks that have not started."""
+
+    def send_signal(
+        self, sig: int = ..., targets: Targets = None, block: bool = True
+    ) -> dict[str, str]:
+        """Send a signal to engine processes."""
+
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
+        """A result by ids, by label, or by its number in the history."""
+
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
+        """How many tasks wait."""
+
+    def db_query(
+        self, query: dict[str, Any] | None = None, keys: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Descriptions of tasks."""
+
+    def shutdown(
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = True,
+        block: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        """End the cluster."""
+
+    def close(self, linger: float | None = None) -> None:
+        """Close the connection; idempotent."""
+
+    # -- views -----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, key: int | slice | Sequence[int]) -> DirectView:
+        """``client[0]``, ``client[-1]``, ``client[:]``, ``client[[0, 2]]``."""
+        if isinstance(key, str):
+            raise TypeError(f"engines are given by number, slice or list, not {key!r}")
+        return self.direct_view(key)
+
+    def direct_view(self, targets: Targets = "all") -> DirectView:
+        """A view of certain engines: what is called through it runs on each of them.
+
+        Raises
+        ------
+        IndexError
+            When an engine does not exist.
+        TypeError, ValueError
+            When `targets` is not a number, a slice, a list of distinct numbers or ``'all'``.
+        """
+        from ipyasyncresult.client.directview import DirectView
+
+        chosen = resolve_targets(targets, self.ids)
+        return DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+
+    def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
+        """A view of all engines: each call goes to one that has time."""
+        from ipyasyncresult.client.loadbalanced import LoadBalancedView
+
+        if targets is not None:
+            raise ValueError(
+                "a load-balanced view uses all engines: targets must be None; "
+                "client[...] addresses certain ones"
+            )
+        return LoadBalancedView(self)
+
+    def executor(self) -> EngineExecutor:
+        """A ``concurrent.futures.Executor`` on these engines; closing it leaves them alone."""
+        from ipyasyncresult.client.executor import EngineExecutor
+
+        return EngineExecutor(client=self)
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Ids of tasks that have not ended."""
+        return self.ledger.outstanding
+
+    def wait(
+        self,
+        jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,
+        timeout: float | None = -1,
+    ) -> bool:
+        """Wait for results or ids, by default for everything outstanding; False on time-out."""
+        seconds = check_timeout(timeout)
+        if jobs is None:
+            return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
+        several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
+        ids = {i for job in several for i in ([job] if isinstance(job, str) else job.msg_ids)}
+        pending = self.ledger.pending(ids & self.outstanding)
+        return self.ledger.waits.wait(
+            lambda: all(record.received is not None for record in pending), seconds
+        )
+
+    def spin(self) -> None:
+        """Nothing to do: messages are taken in by themselves.  ipyparallel's name."""
+        return
+
+    def clear(self, targets: Targets = None, block: bool = True) -> AsyncResult:
+        """Empty the namespaces of the engines."""
+        cleared: AsyncResult = self.direct_view("all" if targets is None else targets).clear()
+        if block:
+            cleared.get()
+        return cleared
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
+    """Ids of tasks, given as such or by their result."""
+    if isinstance(jobs, str):
+        return [jobs]
+    return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
