@@ -63,7 +63,6 @@ class Succession:
         """The hub of a persistent cluster died: go on with the next one; False if there is none."""
         died = self.hub_pid
         self._outbox.detach()
-        self._rx.close(linger=0)
         deadline = time.monotonic() + _REVIVAL
         while not self._receiver.closing and time.monotonic() < deadline:
             described = next_hub(self.folder)
@@ -77,9 +76,10 @@ class Succession:
         return False
 
     def _join(self, hub_pid: int, died: int) -> None:
-        self._rx, tx, welcome = self._open(hub_pid)
-        self.hub_pid = hub_pid
-        self._receiver.renew(self._rx, hub_pid)
+        rx, tx, welcome = self._open(hub_pid)
+        self._receiver.renew(rx, hub_pid)
+        self._rx.close(linger=0)
+        self._rx, self.hub_pid = rx, hub_pid
         self.engines = welcome.engines
         self._news = self._confirmed = 0
         self._outbox.attach(tx)

@@ -24,7 +24,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from ipyasyncresult.engine.loop import EngineSettings, run_engine
-from ipyasyncresult.wire.runtime import cluster_folder
+from ipyasyncresult.wire.runtime import cluster_folder, remove_folder
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
 from ipyasyncresult.worker.shell import EngineShell
 
@@ -36,8 +36,8 @@ _PATIENCE = 1.0
 _COUNTER_BYTES = 8
 _REMEMBERED = 256
 """Deaths of engines that a new hub is told."""
-_HUB_DEATHS, _HUB_WINDOW = 5, 60.0
-"""When so many hubs died within so many seconds, no more are started."""
+_HUB_WINDOW = 60.0
+"""Seconds; when as many hubs died within them as one engine may, no more are started."""
 
 
 class Child:
@@ -77,12 +77,12 @@ class Successor:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
-        self._starts: deque[float] = deque(maxlen=_HUB_DEATHS)
+        self._starts: deque[float] = deque(maxlen=max(1, settings.get("restart_limit", 5)))
 
     def start(self) -> socket.socket | None:
         """This side's end of the line to a new hub, None when it is of no use any more."""
         now = time.monotonic()
-        if len(self._starts) == _HUB_DEATHS and now - self._starts[0] < _HUB_WINDOW:
+        if len(self._starts) == self._starts.maxlen and now - self._starts[0] < _HUB_WINDOW:
             return None
         self._starts.append(now)
         mine, theirs = socket.socketpair()
@@ -106,6 +106,11 @@ class Successor:
             theirs.close()
         hub.returncode = 0  # reaped with the engines: Popen has nothing more to do
         return mine
+
+    def give_up(self) -> None:
+        """No hub is left to remove what the cluster left."""
+        with contextlib.suppress(OSError, ValueError):
+            remove_folder(cluster_folder(self.settings["cluster_id"]))
 
 
 class Nursery:
@@ -149,6 +154,8 @@ class Nursery:
             if self._hub in ready and not self._listen() and not self._start_hub():
                 break
         self._end_all()
+        if self._successor is not None and not self._farewell:
+            self._successor.give_up()
 
     # -- the hub ---------------------------------------------------------------------------------
 
@@ -284,7 +291,7 @@ class Nursery:
             else {"exit_code": os.WEXITSTATUS(status)}
         )
         stderr = read_tail(child.stderr)
-        self._tell("exited", child, begun=child.begun(), stderr=stderr, **died)
+        self._tell("exited", child, begun=child.begun(), pid=child.pid, stderr=stderr, **died)
         child.close()
 
     # -- the end ---------------------------------------------------------------------------------

@@ -66,7 +66,9 @@ class ClientLine:
             self.send(session, m.Refused(reason))
             return
         self.sessions[session] = hello.pid
-        engines = {i: engine.describe() for i, engine in self._state.engines.items()}
+        state = self._state
+        engines = {i: {**one.describe(), "up": False} for i, one in state.replaced.items()}
+        engines |= {i: one.describe() for i, one in state.engines.items()}
         durable = self._journal is not None
         welcome = m.Welcome(settings.cluster_id, os.getpid(), engines, settings.persist, durable)
         self.send(session, welcome)

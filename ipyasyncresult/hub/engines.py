@@ -55,9 +55,10 @@ class EngineKeeper:
 
     def start(self) -> None:
         """Start the engines."""
+        adopted = bool(self._state.engines)
         for engine_id in range(self._wanted):
             if engine_id not in self._state.engines:
-                self._fork(engine_id)
+                self._fork(engine_id, replaced=adopted)
 
     def adopt(self, engine: EngineState) -> None:
         """An engine that the last hub started; it registers again."""
@@ -74,8 +75,10 @@ class EngineKeeper:
             self._fork(engine_id)
         return added
 
-    def _fork(self, engine_id: int) -> None:
+    def _fork(self, engine_id: int, *, replaced: bool = False) -> None:
         engine = EngineState(engine_id, secrets.token_hex(8), time.time())
+        if replaced:  # clients know it by number
+            self._state.replaced[engine_id] = engine
         self.by_identity[engine.identity] = engine
         self._by_uuid[engine.uuid] = engine
         self.nanny.fork(engine_id, engine.uuid)
@@ -97,6 +100,7 @@ class EngineKeeper:
             self._state.scheduler.engine_ready(engine)
         else:
             self._state.engine_ready(engine)
+        self._state.replaced.pop(engine.engine_id, None)
         self._tell(EngineNews(engine.engine_id, "ready", engine.describe()))
 
     # -- what the nursery says -------------------------------------------------------------------
@@ -153,13 +157,14 @@ class EngineKeeper:
         # start are another: these would die for ever.
         limit = self._settings.restart_limit * (1 if details["before_ready"] else self._wanted)
         if len(self._deaths) <= limit and not self.gave_up:
-            self._fork(engine.engine_id)
+            self._fork(engine.engine_id, replaced=True)
             self._tell(EngineNews(engine.engine_id, "replaced", details))
             return
         self.gave_up = (
             f"{len(self._deaths)} engines died within {self._settings.restart_window:g} s: "
             "no more are started"
         )
+        self._state.replaced.pop(engine.engine_id, None)
         self._tell(EngineNews(engine.engine_id, "gave_up", {**details, "reason": self.gave_up}))
         self.fail_waiting(engine.engine_id, details)
 

@@ -71,18 +71,22 @@ class Nanny:
         self._process = None
         self.pid = os.getppid()
         self._unread = b""
-        while b"\n" not in self._unread:
-            data = self._mine.recv(_READ_BYTES)
-            if not data:
-                raise ConnectionError("the nursery that started this hub is gone")
-            self._unread += data
-        line, _, self._unread = self._unread.partition(b"\n")
-        self.living = json.loads(line)
+        self.living = json.loads(self._first_line())
         assert self.living is not None
         self.successor = self.living["successor"]
         self._mine.setblocking(False)
         self.alive = True
         return self
+
+    def _first_line(self) -> bytes:
+        """Not a byte more is read: what follows must wake who waits for the socket."""
+        line = b""
+        while not line.endswith(b"\n"):
+            seen = self._mine.recv(_READ_BYTES, socket.MSG_PEEK)
+            if not seen:
+                raise ConnectionError("the nursery that started this hub is gone")
+            line += self._mine.recv(seen.find(b"\n") + 1 or len(seen))
+        return line
 
     def fileno(self) -> int:
         """For a poller."""

@@ -39,6 +39,7 @@ class HubState:
 
     def __init__(self, archive: Archive) -> None:
         self.engines: dict[int, EngineState] = {}
+        self.replaced: dict[int, EngineState] = {}  # they are on their way
         self.scheduler = Scheduler()
         self.shared = self.scheduler.shared
         self.direct = self.scheduler.direct
