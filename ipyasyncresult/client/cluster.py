@@ -25,6 +25,7 @@ from ipyasyncresult.wire.runtime import (
     remove_folder,
     socket_url,
 )
+from ipyasyncresult.wire.sharedfolder import make_arrays_folder
 
 __all__ = ["Cluster", "usable_cpus"]
 
@@ -63,6 +64,8 @@ class Cluster:
         finds its results and its queue.
     output_limit : int
         Characters of printed text kept per task.
+    result_limit : int
+        Bytes of one result, by default 2 GiB; a task that returns more fails.
     restart_limit : int
         How many deaths per engine within a minute until no more are started.
     durability : str, optional
@@ -75,6 +78,9 @@ class Cluster:
         Those that nobody got are kept.
     store_max_bytes : int, optional
         The store's file grows no larger; what does not fit is in memory only until there is room.
+    arrays_limit : int, optional
+        Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
+        does not fit in, and with 0 everything, travels through the sockets.
 
     Examples
     --------
@@ -91,12 +97,14 @@ class Cluster:
         cluster_id: str | None = None,
         persist: bool = False,
         output_limit: int = 1_000_000,
+        result_limit: int = 1 << 31,
         restart_limit: int = 5,
         durability: Literal["store", "memory"] | None = None,
         idle: float | None = None,
         keep_bytes: int = 1 << 30,
         keep_days: float = 30.0,
         store_max_bytes: int | None = None,
+        arrays_limit: int | None = None,
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -109,7 +117,15 @@ class Cluster:
             raise ValueError(f"durability must be 'store', 'memory' or None, not {durability!r}")
         # Nobody could come back to the results of a cluster that ends with its client or its hub.
         self.durability = durability or ("store" if persist else "memory")
-        self._output_limit = output_limit
+        if type(result_limit) is not int or result_limit < 1:
+            raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
+        # What lies in shared memory is gone with the cluster; a store keeps everything.
+        self._arrays_limit = 0 if self.durability == "store" else arrays_limit
+        self._engine_options: dict[str, Any] = {
+            "output_limit": output_limit,
+            "result_limit": result_limit,
+            "keep": persist and self.durability == "store",
+        }
         self._options = {
             "restart_limit": _positive("restart_limit", restart_limit),
             "idle": _positive("idle", idle),
@@ -136,6 +152,8 @@ class Cluster:
             return self
         clean_stale_folders()
         self._folder = cluster_folder(self.cluster_id, create=True)
+        arrays = make_arrays_folder(self._folder, self._arrays_limit)
+        self._engine_options["arrays"] = str(arrays)
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._hub = subprocess.Popen(
@@ -166,8 +184,7 @@ class Cluster:
             "engine_settings": {
                 "url": socket_url(self._folder, "engines"),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
-                "output_limit": self._output_limit,
-                "keep": self.persist and self.durability == "store",
+                **self._engine_options,
             },
         }
         assert hub.stdin is not None
@@ -191,10 +208,17 @@ class Cluster:
         register_client(client)
         return client
 
-    def start_and_connect_sync(self, n: int | None = None) -> Client:
+    def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
         """Start, connect, and wait until all engines are up.
 
         The cluster ends when this client is closed (unless ``persist=True``).
+
+        Parameters
+        ----------
+        n : int, optional
+            How many engines; by default as the cluster was made with.
+        activate : bool
+            Make ``%px`` and its family use these engines.
 
         Raises
         ------
@@ -213,6 +237,8 @@ class Cluster:
         except BaseException:
             self.stop_cluster_sync()
             raise
+        if activate:
+            self._client.activate()
         return self._client
 
     def add_engines(self, n: int = 1) -> list[int]:
@@ -235,9 +261,20 @@ class Cluster:
         if client is not None:
             client.close()
 
-    async def start_and_connect(self, n: int | None = None) -> Client:
+    async def start_cluster(self) -> Self:
+        """:meth:`start_cluster_sync` for asyncio."""
+        return await asyncio.to_thread(self.start_cluster_sync)
+
+    async def connect_client(self) -> Client:
+        """:meth:`connect_client_sync` for asyncio."""
+        return await asyncio.to_thread(self.connect_client_sync)
+
+    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """:meth:`start_and_connect_sync` for asyncio."""
-        return await asyncio.to_thread(self.start_and_connect_sync, n)
+        client = await asyncio.to_thread(self.start_and_connect_sync, n)
+        if activate:
+            client.activate()  # here: the shell belongs to this thread
+        return client
 
     async def stop_cluster(self) -> None:
         """:meth:`stop_cluster_sync` for asyncio."""

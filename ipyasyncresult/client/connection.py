@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 import secrets
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,9 @@ from typing import Any
 import zmq
 
 from ipyasyncresult.client.codec import WireCodec
-from ipyasyncresult.client.hubs import find_hub, introduce
+from ipyasyncresult.client.confirming import Confirming
+from ipyasyncresult.client.hubs import find_hub
+from ipyasyncresult.client.nested import NestedWaits, runs_on
 from ipyasyncresult.client.news import Repeats, apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
@@ -32,8 +33,9 @@ from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import HubError, TimeoutError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive, waiting
+from ipyasyncresult.wire.buffers import Buffers
+from ipyasyncresult.wire.sharedfolder import find_arrays_folder
+from ipyasyncresult.wire.sockets import receive, waiting
 
 __all__ = ["Connection"]
 
@@ -44,8 +46,7 @@ _FORKED = (
     "this client belongs to the process that forked this one: "
     "connect again with connect(cluster_id=...)"
 )
-_CONFIRM = 0.1
-"""Seconds between two words to the hub about what has arrived."""
+_RECLAIM_TIMEOUT = 0.5  # seconds
 _all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -93,9 +94,6 @@ class Connection(Succession):
         self._asked: dict[int, m.FromClient] = {}  # what these answers are to
         self._sockets = itertools.count()
         # Written by who receives:
-        self._durable = False  # the hub wants to know what arrived
-        self._news = self._confirmed = 0  # messages of news that came, and that the hub knows of
-        self._confirm_at = 0.0  # monotonic seconds
         self._repeats: Repeats | None = None
         self._on_engine = on_engine
         self._context: zmq.Context[Any] = zmq.Context()
@@ -104,36 +102,24 @@ class Connection(Succession):
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self.engines, self._durable = welcome.engines, welcome.durable
+        self.engines = welcome.engines
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
         self._outbox.keep = welcome.durable and welcome.persist
+        self._confirming = Confirming(self._outbox.say, wanted=welcome.durable)
+        self._arrays = Buffers(
+            find_arrays_folder(folder), self.session, self._outbox.release, self._reclaim
+        )
         self._receiver.flush = self._outbox.flush
         self._receiver.flush_old = self._look_around
         if welcome.persist:
             self._receiver.revive = self._revive
         self.ledger = Ledger(
             WireCodec(),
-            waits=self._receiver,
+            waits=NestedWaits(self._receiver) if runs_on(self.engines) else self._receiver,
             callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),
         )
         self._receiver.start()
-
-    def _open(self, hub_pid: int) -> tuple[Any, Any, m.Welcome]:
-        """Sockets to receive and to send, and the hub's answer to the introduction."""
-        # A number behind the name: a hub may still know sockets that are closed here.
-        name = f"{self.session}{next(self._sockets)}".encode()
-        rx = make_socket(self._context, zmq.DEALER, b"C" + name)
-        url = socket_url(self.folder, "clients")
-        rx.connect(url)
-        try:
-            welcome = introduce(rx, self.session, hub_pid)
-        except BaseException:
-            rx.close(linger=0)
-            raise
-        tx = make_socket(self._context, zmq.DEALER, b"S" + name)
-        tx.connect(url)
-        return rx, tx, welcome
 
     # -- out -------------------------------------------------------------------------------------
 
@@ -171,13 +157,38 @@ class Connection(Succession):
             records.append(record)
         self.ledger.submit_many(records)
         try:
-            tracker = self._outbox.say(m.Submit(functions, tasks, group), frames)
+            packed = self._pack(tasks, frames) if frames else frames
+            tracker = self._outbox.say(m.Submit(functions, tasks, group), packed)
         except BaseException:
             self.ledger.forget([task.msg_id for task in tasks])
             raise
         if self.closed:  # it closed between the check and the send
             self._fail_outstanding()
         return records, tracker
+
+    def _pack(self, tasks: list[m.Task], frames: Sequence[Any]) -> list[Any]:
+        """The frames that travel; what several tasks share is written once."""
+        packed: list[Any] = []
+        known: dict[tuple[int, ...], Sequence[Any]] = {}
+        position = 0
+        for task in tasks:
+            if task.frames:
+                mine = frames[position : position + task.frames]
+                position += task.frames
+                key = tuple([id(buffer) for buffer in mine])
+                if key not in known:
+                    known[key] = self._arrays.pack(mine)
+                task.frames = len(known[key])
+                packed += known[key]
+        return packed
+
+    def _reclaim(self) -> None:
+        """Before new memory is taken: some of ours may have come back to the hub, or is about to.
+
+        A question costs less than the first touch of new memory.
+        """
+        with contextlib.suppress(HubError, TimeoutError):
+            self.ask("segments", timeout=_RECLAIM_TIMEOUT)
 
     def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
         """Send one task without frames, together with others if many come.  Any thread.
@@ -282,33 +293,20 @@ class Connection(Succession):
         if self.closed:
             self._fail_outstanding()
             return False
-        if self._news != self._confirmed and time.monotonic() >= self._confirm_at:
-            self._confirm()
+        self._confirming.look()
         return True
-
-    def _confirm(self) -> None:
-        """Let the hub know what has arrived: it may forget that one day."""
-        self._confirmed = self._news
-        self._confirm_at = time.monotonic() + _CONFIRM
-        self._outbox.say(m.Received(self._news))
 
     def _look_around(self) -> float | None:
         """What the I/O thread does between messages; seconds until the next time."""
-        left = self._outbox.flush_old()
-        if self._news == self._confirmed:
-            return left
-        wait = self._confirm_at - time.monotonic()
-        if wait > 0:
-            return wait if left is None else min(left, wait)
-        self._confirm()
-        return left
+        waits = [self._outbox.flush_old(), self._confirming.look()]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
         if isinstance(message, m.News):
-            if self._durable:
-                self._news += 1
+            self._confirming.came()
             with self.ledger.batch() as batch:
-                apply_news(batch, message, frames, self.engines, self._repeats)
+                unpacked = self._arrays.unpack(frames) if frames else ()
+                apply_news(batch, message, unpacked, self.engines, self._repeats)
         elif isinstance(message, m.Answer):
             take = self._answers.pop(message.request, None)
             if take is not None:
@@ -320,6 +318,9 @@ class Connection(Succession):
             self._outbox.safe(message.number)
         elif isinstance(message, m.Notice):
             _log.warning("%s", message.text)
+        elif isinstance(message, m.Segments):
+            self._arrays.recycle(message.free)
+            self._arrays.drop(message.drop, message.rest)
         elif isinstance(message, m.Closing):
             self.closed = message.reason
 
@@ -351,13 +352,14 @@ class Connection(Succession):
         """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent."""
         if os.getpid() != self._pid:
             return  # a forked child: the sockets are not its own
-        if self._news != self._confirmed and not self.closed:
+        if not self.closed:
             with contextlib.suppress(zmq.ZMQError):  # closed at the same time
-                self._confirm()
+                self._confirming.look(now=True)
         if not self._outbox.close(None if self.closed else m.Goodbye()):
             return
         self.closed = self.closed or reason
         self._fail_outstanding()
+        self._arrays.close()
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()

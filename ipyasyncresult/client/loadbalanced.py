@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.client.lazymap import LazyMap
 from ipyasyncresult.client.view import (
     View,
+    call_seconds,
     chunks_of,
     describe_from,
     function_name,
@@ -53,6 +54,8 @@ class LoadBalancedView(View):
         task = m.Task(
             client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
         )
+        if self.timeout is not None:
+            task.timeout = call_seconds(self.timeout)
         if not buffers:
             tally = Tally()
             record = client.submit_one(function, task, tally)
@@ -73,8 +76,14 @@ class LoadBalancedView(View):
             Items per task; by default 1, and more when there are more than 1,024 items.
         ordered : bool
             False: iteration gives items in the order of arrival.
+        timeout : float, optional
+            Seconds that the call for one item may take; by default the view's.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
+        label = options.pop("label", None)
         chunksize = options.pop("chunksize", None)
+        timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
         _refuse(options)
         check_chunksize(chunksize)
@@ -89,6 +98,8 @@ class LoadBalancedView(View):
             star=star,
             ordered=ordered,
             describe_item=describe_from(items),
+            timeout=timeout,
+            label=label,
         )
 
     def imap(
@@ -125,6 +136,12 @@ class LoadBalancedView(View):
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
         """Call ``f`` with as many parts of the sequences as there are engines; join the results."""
         return self._finish(parts_async(self, f, sequences, dist, None), None)
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    def __bool__(self) -> bool:
+        return True  # also when no engine is up
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView of {self.client!r}>"

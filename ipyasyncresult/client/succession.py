@@ -15,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ipyasyncresult.client.hubs import next_hub
+import zmq
+
+from ipyasyncresult.client.confirming import Confirming
+from ipyasyncresult.client.hubs import introduce, next_hub
 from ipyasyncresult.client.news import Repeats
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
@@ -23,6 +26,8 @@ from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.runtime import socket_url
+from ipyasyncresult.wire.sockets import make_socket
 
 __all__ = ["Succession"]
 
@@ -41,23 +46,38 @@ class Succession:
 
     folder: Path
     hub_pid: int
+    session: str
     engines: dict[int, dict[str, Any]]
     ledger: Ledger
     _repeats: Repeats | None
     _answers: dict[int, Callable[[Any], None]]
     _asked: dict[int, m.FromClient]
-    _confirmed: int
-    _news: int
+    _confirming: Confirming
     _outbox: Outbox
     _receiver: Receiver
     _requests: itertools.count[int]
     _rx: Any
-
-    def _open(self, hub_pid: int) -> tuple[Any, Any, m.Welcome]:
-        raise NotImplementedError
+    _context: zmq.Context[Any]
+    _sockets: itertools.count[int]
 
     def _fail_outstanding(self, reason: str = "") -> None:
         raise NotImplementedError
+
+    def _open(self, hub_pid: int) -> tuple[Any, Any, m.Welcome]:
+        """Sockets to receive and to send, and the hub's answer to the introduction."""
+        # A number behind the name: a hub may still know sockets that are closed here.
+        name = f"{self.session}{next(self._sockets)}".encode()
+        rx = make_socket(self._context, zmq.DEALER, b"C" + name)
+        url = socket_url(self.folder, "clients")
+        rx.connect(url)
+        try:
+            welcome = introduce(rx, self.session, hub_pid)
+        except BaseException:
+            rx.close(linger=0)
+            raise
+        tx = make_socket(self._context, zmq.DEALER, b"S" + name)
+        tx.connect(url)
+        return rx, tx, welcome
 
     def _revive(self) -> bool:
         """The hub of a persistent cluster died: go on with the next one; False if there is none."""
@@ -81,7 +101,7 @@ class Succession:
         self._rx.close(linger=0)
         self._rx, self.hub_pid = rx, hub_pid
         self.engines = welcome.engines
-        self._news = self._confirmed = 0
+        self._confirming.start_again()
         self._outbox.attach(tx)
         _log.warning("the hub (pid %d) died; another one (pid %d) goes on", died, hub_pid)
         self._ask_again()

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
+from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -19,12 +20,27 @@ from ipyasyncresult.worker.functions import dump_arguments, dump_function
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
-__all__ = ["View", "function_name"]
+__all__ = ["View", "call_seconds", "function_name"]
 
 
 def function_name(function: object) -> str:
     """A name for people."""
     return getattr(function, "__name__", None) or type(function).__name__
+
+
+def call_seconds(timeout: float | None) -> float:
+    """How long a call may take, as it travels: 0.0 for as long as it likes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When `timeout` is no number of seconds above 0 (nor -1, None or inf: no limit).
+    """
+    if timeout is None:
+        return 0.0
+    if timeout == 0 and not isinstance(timeout, bool):
+        raise ValueError("timeout of a task must be seconds > 0, or None for no limit, not 0")
+    return check_timeout(timeout) or 0.0
 
 
 class View:
@@ -40,6 +56,11 @@ class View:
         Put on every task submitted through this view.
     retries : int
         How often a task is run again when its engine died under it.
+    timeout : float or None
+        Seconds that a call may take, by the engine's clock and without the time that it waits; of a
+        map: the call for each item.  One that takes longer is interrupted, and its engine replaced
+        when that does not help within 2 seconds; it fails with
+        :class:`~ipyasyncresult.TaskTimeout`, and is not tried again.
     """
 
     def __init__(self, client: AnyClient) -> None:
@@ -48,23 +69,32 @@ class View:
         self.track = False
         self.label: str | None = None
         self.retries = 0
+        self.timeout: float | None = None
 
-    @contextmanager
-    def temp_flags(self, **flags: Any) -> Iterator[None]:
-        """Other flags (``block``, ``label``, ``retries``, ...) within the context."""
+    def set_flags(self, **flags: Any) -> Self:
+        """Set flags (``block``, ``label``, ``retries``, ``timeout``, ...); the view itself.
+
+        Raises
+        ------
+        AttributeError
+            When a view has no such flag.
+        """
         for name in flags:
             if name.startswith("_") or name not in vars(self):
                 raise AttributeError(f"a view has no flag {name!r}")
-        saved = {name: getattr(self, name) for name in flags}
+        for name, value in flags.items():
+            setattr(self, name, value)
+        return self
+
+    @contextmanager
+    def temp_flags(self, **flags: Any) -> Iterator[None]:
+        """Other flags within the context."""
+        saved = {name: value for name, value in vars(self).items() if name in flags}
+        self.set_flags(**flags)
         try:
-            for name, value in flags.items():
-                setattr(self, name, value)
             yield
         finally:
-            for name, value in saved.items():
-                setattr(self, name, value)
-
-    set_flags = temp_flags
+            self.set_flags(**saved)
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -128,8 +158,11 @@ class View:
         star: bool,
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
+        timeout: float | None = None,
+        label: str | None = None,
     ) -> AsyncMapResult:
         """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
+        seconds = call_seconds(self.timeout if timeout is None else timeout)
         function = dump_function(f)
         client = self.client
         tasks = []
@@ -139,18 +172,18 @@ class View:
         for items, count, target in chunks:
             data, buffers = _dump_chunk(items, first)
             frames += buffers
-            task_id = client.new_msg_id()
             tasks.append(
                 m.Task(
-                    task_id,
+                    client.new_msg_id(),
                     0,
                     data,
                     len(buffers),
                     kind,
                     target,
-                    self.label,
+                    label or self.label,
                     self.retries,
                     items=count,
+                    timeout=seconds,
                 )
             )
             first += count
@@ -192,9 +225,9 @@ class View:
         """Take back tasks that have not started."""
         return self.client.abort(jobs, targets, block)
 
-    def get_result(self, indices_or_msg_ids: Any = None) -> AsyncResult:
-        """A result from the hub."""
-        return self.client.get_result(indices_or_msg_ids)
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
+        """A result from the hub, by ids, by label or by number."""
+        return self.client.get_result(indices_or_msg_ids, block)
 
     @property
     def history(self) -> list[str]:
@@ -206,9 +239,9 @@ class View:
         """Ids of tasks that have not ended."""
         return self.client.outstanding
 
-    def queue_status(self) -> dict[Any, Any]:
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """How many tasks wait."""
-        return self.client.queue_status()
+        return self.client.queue_status(targets, verbose)
 
     def spin(self) -> None:
         """Nothing to do.  ipyparallel's name."""

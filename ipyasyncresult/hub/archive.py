@@ -8,12 +8,13 @@ somebody asks; what stays is one small record per task.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ipyasyncresult.hub.records import HubTask
+from ipyasyncresult.hub.segments import Segments
 from ipyasyncresult.wire.messages import Finished, Group
 
 if TYPE_CHECKING:
@@ -47,13 +48,12 @@ class Archive:
     Parameters
     ----------
     limit : int
-        Bytes of contents in memory.
+        Bytes of contents in memory, those of results in shared memory included.
     pager : Pager, optional
         Where contents go above the limit.
-    release : callable, optional
-        Called with the out-of-band frames of a task that nobody will ask for again: its arguments
-        when it has ended well, its result when it is forgotten.  Frames that leave the memory for
-        the store are still in use.
+    segments : Segments, optional
+        Told what tasks and results need of the shared memory.  A hub with a store uses none: what
+        lies there is gone with the machine's memory, and with the cluster.
 
     Attributes
     ----------
@@ -72,11 +72,11 @@ class Archive:
         self,
         limit: int = DEFAULT_LIMIT,
         pager: Pager | None = None,
-        release: Callable[[Sequence[Any]], None] | None = None,
+        segments: Segments | None = None,
     ) -> None:
         self.limit = limit
         self.pager = pager
-        self.release = release
+        self.segments = segments if segments is not None else Segments()
         self.tasks: dict[str, HubTask] = {}
         self.groups: dict[str, GroupEntry] = {}
         self.bytes = 0  # in memory
@@ -100,11 +100,13 @@ class Archive:
             entry = self.groups[group.group_id] = GroupEntry(group, session, now)
         return entry
 
-    def enter(self, held: HubTask, entry: GroupEntry | None = None) -> None:
-        """A new task."""
+    def accept(self, held: HubTask, entry: GroupEntry | None = None) -> None:
+        """A task came: its arguments are needed until it ended, or longer (see `finish`)."""
         msg_id = held.task.msg_id
         self.tasks[msg_id] = held
         held.size += len(held.task.arguments)
+        if held.frames:
+            self.segments.add_work(held.frames)
         if entry is not None:
             held.group = entry
             entry.msg_ids.append(msg_id)
@@ -133,8 +135,11 @@ class Archive:
     def finish(self, held: HubTask, frames: Sequence[Any], *, keep_work: bool) -> None:
         """Keep the end of a task.  Its function and arguments stay only if it may run again."""
         held.result_frames = frames
+        if frames:
+            self.segments.add_result(frames)
         size = _OBJECTS + sum([len(frame) for frame in frames])
         if keep_work:
+            self.segments.keep_work(held.frames)
             size += len(held.task.arguments) + sum([len(frame) for frame in held.frames])
         else:
             if held.frames:
@@ -154,20 +159,19 @@ class Archive:
         self.bytes += size
         self.stored_bytes += held.size + _ON_DISK
         self._finished.append(held)
-        if self.bytes > self.limit:
+        if self.bytes + self.segments.kept_bytes > self.limit:
             self.shrink()
 
     def _drop_work_frames(self, held: HubTask) -> None:
         if self.pager is not None and held.submit_row:
             self.pager.drop_frames(held)
-        if self.release is not None:
-            self.release(held.frames)
+        self.segments.end_work(held.frames)
         held.frames = ()
 
     def shrink(self) -> None:
         """Let contents leave the memory, the oldest first, until it is within its limit."""
         pager = self.pager
-        while self.bytes > self.limit and self._finished:
+        while self.bytes + self.segments.kept_bytes > self.limit and self._finished:
             held = self._finished[0]
             if not held.loaded:  # it was forgotten meanwhile
                 self._finished.popleft()
@@ -235,10 +239,8 @@ class Archive:
         return count
 
     def _forget(self, held: HubTask) -> None:
-        if self.release is not None:
-            for frames in (held.frames, held.result_frames):
-                if frames:
-                    self.release(frames)
+        self.segments.forget(held.frames)
+        self.segments.forget(held.result_frames)
         self._unload(held)
         self.stored_bytes -= held.size + _ON_DISK
         self.tasks.pop(held.task.msg_id, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class ClientLine:
     ----------
     sessions : dict
         Pid by session, of the clients that are here.
+    busy : float
+        When there last was a client or work; monotonic seconds.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ClientLine:
         self._journal = journal
         self.sessions: dict[str, int] = {}
         self._routes: dict[str, bytes] = {}
+        self.busy = time.monotonic()
 
     def hello(self, identity: bytes, hello: m.Hello) -> None:
         """A client introduces itself, for the first time or to the next hub."""
@@ -83,11 +87,13 @@ class ClientLine:
         if self._journal is not None:
             self._journal.session_gone(session)
 
-    def look(self) -> None:
-        """Notice those that died without a word."""
+    def look(self, now: float) -> None:
+        """Notice those that died without a word, and whether anybody is here."""
         for session, pid in list(self.sessions.items()):
             if not is_alive(pid):
                 self.gone(session)
+        if self.sessions or self._state.unfinished:
+            self.busy = now
 
     def send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
         """Send to one; when it is not there, it is gone."""
@@ -110,6 +116,7 @@ class ClientLine:
                 continue  # it went away: the archive has it
             items = [item for item, _ in entries]
             frames = [frame for _, some in entries for frame in some]
+            self._state.archive.segments.lend(session, frames)
             if self._journal is not None:
                 self._journal.sent(session, items)
             self.send(session, m.News(items), frames)

@@ -9,6 +9,7 @@ from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.engines import EngineKeeper
 from ipyasyncresult.hub.records import EngineState
 from ipyasyncresult.hub.recovery import Adoption, Recovered, read_journal
+from ipyasyncresult.hub.segments import Segments
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
@@ -48,7 +49,8 @@ class Durability:
         self._adoption: Adoption | None = None
         self._told = ""  # the problem that clients know of
         if settings.durability != "store":
-            self.archive = Archive(settings.archive_bytes)
+            segments = Segments(cautious=settings.nursery_fd is not None)
+            self.archive = Archive(settings.archive_bytes, segments=segments)
             return
         # Who has no store need not import SQLite.
         from ipyasyncresult.hub.journal import Journal

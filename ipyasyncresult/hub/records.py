@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ipyasyncresult.hub.abort import AbortRequest
     from ipyasyncresult.hub.archive import GroupEntry
 
-__all__ = ["EngineState", "HubTask", "run_message"]
+__all__ = ["RESTART", "EngineState", "HubTask", "run_message"]
+
+RESTART = "restart"
 
 
 class HubTask:
@@ -36,6 +38,7 @@ class HubTask:
         "frames",  # out-of-band frames of the arguments
         "function",  # pickled function or cell source; shared by the tasks of a message
         "group",  # GroupEntry or None
+        "killed_by_oom",  # how often its engine was killed under it for want of memory
         "listeners",  # further sessions that want its news
         "loaded",  # bytes of its contents that are in memory
         "output_rows",  # rows of the journal that hold its outputs, in order, or None
@@ -60,6 +63,7 @@ class HubTask:
         self.session = session
         self.submitted = submitted
         self.retries_left = task.retries
+        self.killed_by_oom = 0
         self.engine: EngineState | None = None
         self.estimate = 0.0
         self.started = 0.0
@@ -135,6 +139,7 @@ class EngineState:
 
     __slots__ = (
         "assigned",  # tasks given to it and not ended, in the order in which it runs them
+        "ending",  # on request: RESTART, or the name of the signal that it was sent; else empty
         "engine_id",
         "finished",  # how many tasks it reported as ended
         "identity",  # its routing id, issued by the hub
@@ -155,6 +160,7 @@ class EngineState:
         self.pid = 0
         self.ready = False
         self.stopped = False
+        self.ending = ""
         self.recalling = False
         self.load = 0.0
         self.finished = 0

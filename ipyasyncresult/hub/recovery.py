@@ -57,7 +57,7 @@ def read_journal(journal: j.Journal, state: HubState) -> Recovered:
         reader.read(row)
     # What was forgotten while reading is written down already.
     state.archive.forgotten.clear()
-    state.first = {key: kept for key, kept in state.first.items() if not kept.frames}
+    state.first.drop_those_with_frames()
     unfinished = [held for held in state.tasks.values() if held.final is None]
     state.shared.clear()
     state.direct.clear()

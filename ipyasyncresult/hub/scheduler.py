@@ -83,8 +83,8 @@ class Scheduler:
             del self.direct[target]  # the same dict is the state's
         return waiting
 
-    def drop_direct(self, target: int, *, known: Container[str]) -> int:
-        """Take tasks of unknown ids out of an engine's queue; how many there were.
+    def drop_direct(self, target: int, *, known: Container[str]) -> list[HubTask]:
+        """Take tasks of unknown ids out of an engine's queue.
 
         Such are those that every engine runs first: its successor gets some of its own.
         """
@@ -92,7 +92,7 @@ class Scheduler:
         unknown = [held for held in queue if held.task.msg_id not in known]
         for held in unknown:
             self.direct[target].remove(held)
-        return len(unknown)
+        return unknown
 
     def _queue_of(self, target: int) -> deque[HubTask]:
         queue = self.direct.get(target)

@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from ipyasyncresult._version import __version__
+from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.clients import ClientLine, session_of
 from ipyasyncresult.hub.durability import Durability
 from ipyasyncresult.hub.engines import EngineKeeper
@@ -72,7 +73,6 @@ class HubServer:
         self.state = HubState(self.durability.archive)
         self.dropped = 0  # malformed messages
         self.started = time.time()
-        self._busy = time.monotonic()  # when there last was a client or work
         self._running = True
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -85,6 +85,7 @@ class HubServer:
         self.durability.take_over(self.state, self.keeper, nanny)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
+        self.arrays = ArraysKeeper(self)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class HubServer:
                 poller.register(watched, zmq.POLLIN)
             now = time.monotonic()
             if now >= next_tick:
-                self._tick()
+                self._tick(now)
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event()) - now
             if self.durability.taking_over:
@@ -143,17 +144,15 @@ class HubServer:
                 if self.dropped < 10:
                     _log.warning("dropped a malformed message: %r", error)
 
-    def _tick(self) -> None:
+    def _tick(self, now: float) -> None:
+        self.arrays.tick(now)
         if not self.settings.persist and os.getppid() != self._owner:
             _log.info("the owner is gone")
             self.stop()
-        self.clients.look()
+        self.clients.look(now)
         if self.journal is not None:
             self.journal.tick()
-        now = time.monotonic()
-        if self.clients.sessions or self.state.unfinished:
-            self._busy = now
-        elif self.settings.idle is not None and now - self._busy > self.settings.idle:
+        if self.settings.idle is not None and now - self.clients.busy > self.settings.idle:
             _log.info("idle for %g s", self.settings.idle)
             self.stop()
 
@@ -188,6 +187,8 @@ class HubServer:
                 state.output(engine, item)
             elif type(item) is m.Started:
                 state.started(engine, item)
+            elif type(item) is m.Released:
+                self.arrays.released_by_engine(engine, item)
             else:
                 state.returned(engine, item)
         if journal is not None:
@@ -205,7 +206,9 @@ class HubServer:
         elif isinstance(message, m.Abort):
             self.state.abort(session, message.request, message.msg_ids)
         elif isinstance(message, m.Interrupt):
-            self.state.answers.append((session, self.keeper.interrupt(message)))
+            self.keeper.signaller.interrupt(session, message)
+        elif isinstance(message, m.Released):
+            self.arrays.segments.give_back(session, message.segments)
         elif isinstance(message, m.Ask):
             self.questions.answer(session, message)
         elif isinstance(message, m.Received):
@@ -236,6 +239,7 @@ class HubServer:
         state = self.state
         if not self.durability.taking_over:  # else an engine may hold what waits here
             state.assign()
+        self.arrays.carry_out()  # first: who is sent work, or asked, may use it
         for engine, batch in state.runs:
             self._send_run(engine, batch)
         state.runs.clear()
@@ -254,7 +258,9 @@ class HubServer:
     def _send_run(self, engine: EngineState, batch: list[HubTask]) -> None:
         if self.journal is not None:
             self.journal.assigned(engine, batch)
-        self.send_to_engine(engine, *run_message(batch))
+        header, frames = run_message(batch)
+        self.state.archive.segments.lend(engine.uuid, frames)
+        self.send_to_engine(engine, header, frames)
 
     def send_to_engine(
         self, engine: EngineState, header: bytes, frames: Sequence[Any] = ()
@@ -283,6 +289,15 @@ class HubServer:
         self.durability.close()
         remove_folder(self.folder)
 
+    def send_to_owner(self, owner: str, message: m.Segments) -> bool:
+        """Send to the session or engine of that name; False when there is none."""
+        engine = self._by_identity.get(owner.encode())
+        if engine is not None:
+            self.send_to_engine(engine, m.encode(message))
+        else:
+            self.clients.send(owner, message)
+        return engine is not None or owner in self.clients.sessions
+
     def send_now(self, session: str, message: Any) -> None:
         """Send what must leave before the news of this turn, after the news of the turn so far."""
         self.clients.send_news()
@@ -306,17 +321,3 @@ class HubServer:
             nursery=self.keeper.nanny.pid if self.settings.persist else 0,
             nursery_start=process_start(self.keeper.nanny.pid) or 0,
         )
-
-    def describe(self) -> dict[str, Any]:
-        """Plain data about the hub."""
-        return {
-            "cluster_id": self.settings.cluster_id,
-            "pid": os.getpid(),
-            "package": __version__,
-            "python": python_version(),
-            "clients": len(self.clients.sessions),
-            "unfinished": self.state.unfinished,
-            "dropped_messages": self.dropped,
-            "memory_bytes": self.state.archive.bytes,
-            "store": self.durability.describe(),
-        }

@@ -51,10 +51,12 @@ __all__ = [
     "Received",
     "Refused",
     "Register",
+    "Released",
     "Requeued",
     "Returned",
     "Run",
     "Safe",
+    "Segments",
     "Shutdown",
     "Started",
     "Stop",
@@ -101,6 +103,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     """Of a cell: SILENT, NO_HISTORY.  Of a call: FIRST, engines that come later run it first."""
     items: int = 1
     """How many items of a map it stands for."""
+    timeout: float = 0.0
+    """Seconds that the call, or the call for each item, may take; 0: as long as it likes."""
 
 
 class Group(msgspec.Struct, array_like=True, gc=False):
@@ -164,6 +168,15 @@ class Shutdown(msgspec.Struct, array_like=True, tag=5):
     """End the cluster: engines, hub, files."""
 
 
+class Released(msgspec.Struct, array_like=True, tag=20, gc=False):
+    """Segments of shared memory that came and are not used here any more.
+
+    Each with how it was used, as bits (``wire.buffers``).  Also what an engine says.
+    """
+
+    segments: list[tuple[str, int]]
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=6):
     """The client closes; what it submitted goes on."""
 
@@ -174,7 +187,7 @@ class Received(msgspec.Struct, array_like=True, tag=7):
     number: int
 
 
-FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye | Received
+FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye | Received | Released
 
 
 # -- engine to hub ---------------------------------------------------------------------------------
@@ -242,7 +255,7 @@ class LostTask(msgspec.Struct, array_like=True, tag=4, gc=False):
 
     msg_id: str
     reason: str
-    """``'aborted'`` or ``'engine'``."""
+    """``'aborted'``, ``'engine'`` (it died) or ``'timeout'`` (it was killed for that)."""
     details: dict[str, Any]
     engine_id: int = -1
 
@@ -256,7 +269,7 @@ class Requeued(msgspec.Struct, array_like=True, tag=5, gc=False):
 class Stream(msgspec.Struct, array_like=True, tag=1):
     """What happened on an engine, in order.  Kept there until the hub says ``Stored``."""
 
-    items: list[Started | OutputPiece | Finished | Returned]
+    items: list[Started | OutputPiece | Finished | Returned | Released]
     number: int = 0
 
 
@@ -291,7 +304,18 @@ class Introduce(msgspec.Struct, array_like=True, tag=9):
     """A new hub asks an engine of its predecessor to register again."""
 
 
-ToEngine = Run | Recall | Stop | Stored | Introduce
+class Segments(msgspec.Struct, array_like=True, tag=20):
+    """To their owner: nobody uses these segments any more.  Also what a client hears."""
+
+    free: list[str]
+    """It may write there again."""
+    drop: list[str]
+    """It must not: somebody may look at them still, unknown to the hub."""
+    rest: list[str]
+    """It may, and does not: it shall give the memory back."""
+
+
+ToEngine = Run | Recall | Stop | Stored | Introduce | Segments
 
 
 # -- hub to client ---------------------------------------------------------------------------------
@@ -348,7 +372,7 @@ class Safe(msgspec.Struct, array_like=True, tag=7):
     number: int
 
 
-FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Notice | Safe
+FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Notice | Safe | Segments
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What the decoders raise for bytes that are no message of theirs."""
