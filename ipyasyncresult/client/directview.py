@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.client.care import EngineCare
 from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -14,7 +15,7 @@ from ipyasyncresult.client.view import View, call_seconds, function_name, zip_se
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
-from ipyasyncresult.errors import NoEnginesError
+from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -319,6 +320,13 @@ class DirectView(View):
     def interrupt(self) -> dict[str, str]:
         """Raise KeyboardInterrupt in what these engines run."""
         return self.client.send_signal(targets=self._chosen()[0])
+
+    def bind_kernel(self, **options: Any) -> Any:
+        """Turn these engines into Jupyter kernels, too: ``client.bind_kernel``."""
+        if not isinstance(self.client, EngineCare):
+            backend = self.client.capabilities.backend
+            raise CapabilityError(f"{backend} cannot be turned into kernels from here")
+        return self.client.bind_kernel(self.targets, **options)
 
     def activate(self, suffix: str = "") -> None:
         """Make ``%px{suffix}``, ``%%px{suffix}``, ``%pxresult{suffix}`` work on this view."""

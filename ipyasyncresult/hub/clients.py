@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["ClientLine", "session_of"]
 
 _SESSION = 12  # characters
+
+News = dict[str, list[tuple[Any, Sequence[Any]]]]
+"""By session: what happened to tasks, with the out-of-band frames."""
 
 
 def session_of(identity: bytes) -> str:
@@ -59,6 +62,7 @@ class ClientLine:
         self.sessions: dict[str, int] = {}
         self._routes: dict[str, bytes] = {}
         self.busy = time.monotonic()
+        self.saw: Callable[[News], None] = _nothing  # told what is sent, before it is
 
     def hello(self, identity: bytes, hello: m.Hello) -> None:
         """A client introduces itself, for the first time or to the next hub."""
@@ -111,6 +115,7 @@ class ClientLine:
         """Send what happened to tasks."""
         news = self._state.news
         self._state.news = {}
+        self.saw(news)
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it
@@ -126,3 +131,7 @@ class ClientLine:
         self.send_news()
         for session in list(self.sessions):
             self.send(session, message)
+
+
+def _nothing(_news: News) -> None:
+    """Nobody looks on."""

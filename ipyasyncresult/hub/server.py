@@ -26,12 +26,14 @@ from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask, run_message
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
+from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import (
     ClusterFile,
     process_start,
     remove_folder,
     socket_url,
+    write_cluster_file,
 )
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version
@@ -83,6 +85,8 @@ class HubServer:
         self.clients = ClientLine(self._clients, settings, self.state, self.journal)
         self.keeper = EngineKeeper(self.state, settings, nanny, self.clients.tell)
         self.durability.take_over(self.state, self.keeper, nanny)
+        self.watching = Watching(self)
+        self.clients.saw = self.watching.saw
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
         self.arrays = ArraysKeeper(self)
@@ -104,13 +108,14 @@ class HubServer:
             if self.keeper.nanny.fileno() != watched:  # the first one, or a new one after its death
                 if watched >= 0:
                     poller.unregister(watched)
+                    write_cluster_file(self.folder, self.cluster_file())
                 watched = self.keeper.nanny.fileno()
                 poller.register(watched, zmq.POLLIN)
             now = time.monotonic()
             if now >= next_tick:
                 self._tick(now)
                 next_tick = now + _TICK
-            wait = min(next_tick, self.keeper.next_event()) - now
+            wait = min(next_tick, self.keeper.next_event(), self.watching.next_event(now)) - now
             if self.durability.taking_over:
                 wait = min(wait, _ADOPTING)
                 self.durability.adopt(now, self.send_to_engine)
@@ -127,6 +132,7 @@ class HubServer:
                 self.durability.tell(self.clients, self._by_identity, self.send_to_engine)
             self.keeper.settle(time.monotonic())
             self._carry_out()
+            self.watching.settle(time.monotonic())
         self._close()
 
     def stop(self) -> None:
@@ -189,10 +195,17 @@ class HubServer:
                 state.started(engine, item)
             elif type(item) is m.Released:
                 self.arrays.released_by_engine(engine, item)
-            else:
+            elif type(item) is m.Returned:
                 state.returned(engine, item)
+            else:
+                self._relay(engine, item)
         if journal is not None:
             journal.end()
+
+    def _relay(self, engine: EngineState, reply: m.EngineReply) -> None:
+        if (reply.session, reply.request) in engine.asked:
+            engine.asked.discard((reply.session, reply.request))
+            self.state.answers.append((reply.session, m.Answer(reply.request, reply.content)))
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
         session = session_of(identity)
@@ -310,14 +323,18 @@ class HubServer:
 
     def cluster_file(self) -> ClusterFile:
         """What clients need to find this cluster."""
-        return ClusterFile(
-            cluster_id=self.settings.cluster_id,
-            pid=os.getpid(),
-            started=self.started,
-            package=__version__,
-            python=python_version(),
-            persist=self.settings.persist,
-            pid_start=process_start(os.getpid()) or 0,
-            nursery=self.keeper.nanny.pid if self.settings.persist else 0,
-            nursery_start=process_start(self.keeper.nanny.pid) or 0,
-        )
+        return _describe(self)
+
+
+def _describe(server: HubServer) -> ClusterFile:
+    return ClusterFile(
+        cluster_id=server.settings.cluster_id,
+        pid=os.getpid(),
+        started=server.started,
+        package=__version__,
+        python=python_version(),
+        persist=server.settings.persist,
+        pid_start=process_start(os.getpid()) or 0,
+        nursery=server.keeper.nanny.pid if server.settings.persist else 0,
+        nursery_start=process_start(server.keeper.nanny.pid) or 0,
+    )
