@@ -181,8 +181,7 @@ class HubServer:
         ):
             engine.finished += sum(type(item) is m.Finished for item in message.items)
             return
-        position = 0
-        state = self.state
+        position, state = 0, self.state
         for item in message.items:
             if type(item) is m.Finished:
                 count = item.frames
