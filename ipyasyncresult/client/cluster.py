@@ -24,9 +24,9 @@ from ipyasyncresult.wire.runtime import (
     new_cluster_id,
     read_cluster_file,
     remove_folder,
-    socket_url,
 )
 from ipyasyncresult.wire.sharedfolder import make_arrays_folder
+from ipyasyncresult.wire.transport import check_transport
 
 __all__ = ["Cluster", "usable_cpus"]
 
@@ -82,6 +82,11 @@ class Cluster:
     arrays_limit : int, optional
         Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
         does not fit in, and with 0 everything, travels through the sockets.
+    transport : str
+        ``'ipc'``: Unix sockets that only this user reaches.  ``'tcp'``: ports, encrypted, with keys
+        that only this user can read.
+    interface : str
+        Where ``'tcp'`` listens: an address, or the name of an interface.
 
     Examples
     --------
@@ -107,6 +112,8 @@ class Cluster:
         keep_days: float = 30.0,
         store_max_bytes: int | None = None,
         arrays_limit: int | None = None,
+        transport: str = "ipc",
+        interface: str = "127.0.0.1",
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -115,12 +122,11 @@ class Cluster:
         self.n = usable_cpus() if n is None else n
         self.cluster_id = cluster_id or new_cluster_id()
         self.persist = persist
-        if durability not in (None, "store", "memory"):
-            raise ValueError(f"durability must be 'store', 'memory' or None, not {durability!r}")
         # Nobody could come back to the results of a cluster that ends with its client or its hub.
-        self.durability = durability or ("store" if persist else "memory")
+        self.durability = _checked(durability) or ("store" if persist else "memory")
         if type(result_limit) is not int or result_limit < 1:
             raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
+        self.transport = transport
         # What lies in shared memory is gone with the cluster; a store keeps everything.
         self._arrays_limit = 0 if self.durability == "store" else arrays_limit
         self._engine_options: dict[str, Any] = {
@@ -129,6 +135,7 @@ class Cluster:
             "keep": persist and self.durability == "store",
         }
         self._options = {
+            "interface": check_transport(transport, interface),
             "restart_limit": _positive("restart_limit", restart_limit),
             "idle": _positive("idle", idle),
             "keep_bytes": _positive("keep_bytes", keep_bytes),
@@ -182,9 +189,10 @@ class Cluster:
             "engines": self.n,
             "persist": self.persist,
             "durability": self.durability,
+            "transport": self.transport,
             **self._options,
             "engine_settings": {
-                "url": socket_url(self._folder, "engines"),
+                "folder": str(self._folder),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
                 **self._engine_options,
             },
@@ -297,6 +305,12 @@ class Cluster:
     def __repr__(self) -> str:
         state = "running" if self._hub is not None else "not started"
         return f"<Cluster({self.cluster_id}): {self.n} engines, {state}>"
+
+
+def _checked(durability: str | None) -> str | None:
+    if durability not in (None, "store", "memory"):
+        raise ValueError(f"durability must be 'store', 'memory' or None, not {durability!r}")
+    return durability
 
 
 def _positive(name: str, value: Any) -> Any:

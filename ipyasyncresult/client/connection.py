@@ -31,11 +31,12 @@ from ipyasyncresult.client.succession import Succession
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import HubError, TimeoutError
+from ipyasyncresult.errors import HubError, SerializationError, TimeoutError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import Buffers
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 from ipyasyncresult.wire.sockets import receive, waiting
+from ipyasyncresult.wire.transport import MAX_FRAME
 
 __all__ = ["Connection"]
 
@@ -158,6 +159,8 @@ class Connection(Succession):
         self.ledger.submit_many(records)
         try:
             packed = self._pack(tasks, frames) if frames else frames
+            if self._over_tcp:
+                _check_frames(packed)
             tracker = self._outbox.say(m.Submit(functions, tasks, group), packed)
         except BaseException:
             self.ledger.forget([task.msg_id for task in tasks])
@@ -363,3 +366,13 @@ class Connection(Succession):
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()
+
+
+def _check_frames(frames: Sequence[Any]) -> None:
+    """The hub cuts off who sends more, and nobody would hear of the task again."""
+    for frame in frames:
+        size = memoryview(getattr(frame, "buffer", frame)).nbytes
+        if size > MAX_FRAME:
+            raise SerializationError(
+                f"an argument has a buffer of {size:,} bytes: over TCP at most {MAX_FRAME:,} travel"
+            )

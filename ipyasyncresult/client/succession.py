@@ -26,8 +26,8 @@ from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import socket_url
 from ipyasyncresult.wire.sockets import make_socket
+from ipyasyncresult.wire.transport import connect_to_hub
 
 __all__ = ["Succession"]
 
@@ -56,6 +56,7 @@ class Succession:
     _outbox: Outbox
     _receiver: Receiver
     _requests: itertools.count[int]
+    _over_tcp: bool
     _rx: Any
     _context: zmq.Context[Any]
     _sockets: itertools.count[int]
@@ -68,15 +69,14 @@ class Succession:
         # A number behind the name: a hub may still know sockets that are closed here.
         name = f"{self.session}{next(self._sockets)}".encode()
         rx = make_socket(self._context, zmq.DEALER, b"C" + name)
-        url = socket_url(self.folder, "clients")
-        rx.connect(url)
         try:
+            self._over_tcp = connect_to_hub(rx, self.folder, "clients")
             welcome = introduce(rx, self.session, hub_pid)
         except BaseException:
             rx.close(linger=0)
             raise
         tx = make_socket(self._context, zmq.DEALER, b"S" + name)
-        tx.connect(url)
+        connect_to_hub(tx, self.folder, "clients")
         return rx, tx, welcome
 
     def _revive(self) -> bool:

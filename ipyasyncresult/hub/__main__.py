@@ -21,7 +21,8 @@ def main() -> None:
     if settings.get("nursery_fd") is not None:
         nanny = Nanny.attach(settings["nursery_fd"])
     else:
-        nanny = Nanny(settings["engine_settings"], settings if settings["persist"] else None)
+        succeeds = settings["persist"] and settings.get("transport", "ipc") == "ipc"
+        nanny = Nanny(settings["engine_settings"], settings if succeeds else None)
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client

@@ -20,6 +20,7 @@ from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.clients import ClientLine, session_of
 from ipyasyncresult.hub.durability import Durability
 from ipyasyncresult.hub.engines import EngineKeeper
+from ipyasyncresult.hub.gate import open_doors, poll_for
 from ipyasyncresult.hub.journal import STREAM, SUBMIT, engine_name
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
@@ -32,10 +33,9 @@ from ipyasyncresult.wire.runtime import (
     ClusterFile,
     process_start,
     remove_folder,
-    socket_url,
     write_cluster_file,
 )
-from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
+from ipyasyncresult.wire.sockets import receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["HubServer"]
@@ -78,10 +78,7 @@ class HubServer:
         self._running = True
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
-        self._clients = make_socket(self._context, zmq.ROUTER)
-        self._engines = make_socket(self._context, zmq.ROUTER)
-        self._clients.bind(socket_url(folder, "clients"))
-        self._engines.bind(socket_url(folder, "engines"))
+        self._clients, self._engines, self.gate = open_doors(self._context, settings, folder)
         self.clients = ClientLine(self._clients, settings, self.state, self.journal)
         self.keeper = EngineKeeper(self.state, settings, nanny, self.clients.tell)
         self.durability.take_over(self.state, self.keeper, nanny)
@@ -96,10 +93,8 @@ class HubServer:
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
-        poller = zmq.Poller()
-        poller.register(self._clients, zmq.POLLIN)
-        poller.register(self._engines, zmq.POLLIN)
         store = self.durability.store
+        poller = poll_for(self._clients, self._engines, *self.gate.sockets())
         if store is not None:
             poller.register(store.wake, zmq.POLLIN)
         watched = -1
@@ -120,6 +115,7 @@ class HubServer:
                 wait = min(wait, _ADOPTING)
                 self.durability.adopt(now, self.send_to_engine)
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
+            self.gate.take_in()
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
             if self._clients in ready:
@@ -140,8 +136,8 @@ class HubServer:
         self._running = False
 
     def _drain(self, socket: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
-        for _ in range(_MESSAGES_PER_TURN):
-            if not waiting(socket):
+        for turn in range(_MESSAGES_PER_TURN):
+            if turn and not waiting(socket):  # one is there: so said the poll
                 return
             try:
                 handle(*receive_from(socket))
@@ -197,14 +193,9 @@ class HubServer:
             elif type(item) is m.Returned:
                 state.returned(engine, item)
             else:
-                self._relay(engine, item)
+                self.questions.relay(engine, item)
         if journal is not None:
             journal.end()
-
-    def _relay(self, engine: EngineState, reply: m.EngineReply) -> None:
-        if (reply.session, reply.request) in engine.asked:
-            engine.asked.discard((reply.session, reply.request))
-            self.state.answers.append((reply.session, m.Answer(reply.request, reply.content)))
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
         session = session_of(identity)
@@ -295,6 +286,7 @@ class HubServer:
             self.send_to_engine(engine, m.encode(m.Stop()))
         self.clients.tell(m.Closing("the cluster was stopped"))
         self.keeper.close()
+        self.gate.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()
@@ -334,6 +326,6 @@ def _describe(server: HubServer) -> ClusterFile:
         python=python_version(),
         persist=server.settings.persist,
         pid_start=process_start(os.getpid()) or 0,
-        nursery=server.keeper.nanny.pid if server.settings.persist else 0,
+        nursery=server.keeper.nanny.pid if server.settings.succeeds else 0,
         nursery_start=process_start(server.keeper.nanny.pid) or 0,
     )

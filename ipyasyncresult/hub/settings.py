@@ -37,6 +37,8 @@ class HubSettings(msgspec.Struct, kw_only=True):
         The line to the nursery that started this hub, after the last one died.
     restart_limit, restart_window : int, float
         When so many engines died within so many seconds, no more are started.
+    transport, interface : str
+        ``'ipc'``, or ``'tcp'`` and where to listen.
     force_versions : bool
         Accept clients and engines of other versions.
     """
@@ -55,7 +57,17 @@ class HubSettings(msgspec.Struct, kw_only=True):
     nursery_fd: int | None = None
     restart_limit: int = 5
     restart_window: float = 60.0
+    transport: str = "ipc"
+    interface: str = "127.0.0.1"
     force_versions: bool = False
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether another hub takes the place of this one when it dies.
+
+        Not over TCP: it would have other ports.
+        """
+        return self.persist and self.transport == "ipc"
 
     @property
     def durable(self) -> bool:
