@@ -102,7 +102,8 @@
     Object.assign(item.node, { type: "button", title: "Clusters of ipyasyncresult" });
     item.node.style.cssText = "border: 0; background: none; color: inherit; font: inherit; cursor: pointer";
     let clusters = [];
-    item.node.addEventListener("click", () => {
+    item.node.addEventListener("click", async () => {
+      clusters = await ask("clusters").catch(() => clusters); // as it is now
       const menu = new widgets.Menu({ commands: app.commands });
       for (const { cluster_id: cluster } of clusters) {
         for (const what of ["open", "interrupt", "stop"]) {

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from ipyasyncresult import Client, Cluster
 from ipyasyncresult.client.clusters import stop_cluster
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire.runtime import cluster_folder
 from tests.integration.conftest import Gate
-from tests.jupyter.jupyterserver import JupyterServer, jupyter_server
-from tests.jupyter.lab import CHROMIUM_FLAGS, browser_of, keep_picture
+from tests.jupyter.lab import Lab, keep_picture
 
 expect.set_options(timeout=30_000)
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -33,13 +31,6 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(runtime_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    root, home = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("home")
-    with jupyter_server(root, home) as started:
-        yield started
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _tasks_travel_by_value() -> Iterator[None]:
     modules = [sys.modules[__name__], sys.modules[Gate.__module__]]
@@ -51,23 +42,13 @@ def _tasks_travel_by_value() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def page(server: JupyterServer) -> Iterator[Page]:
-    """The page, as a person opens it who was given the address with the token."""
-    with sync_playwright() as playwright:
-        browser = browser_of(playwright)
-        if browser is None:
-            assert not os.environ.get("CI"), "no browser is installed, and CI needs one"
-            pytest.skip("no browser is installed (make test installs one where it may)")
-        launched = playwright.chromium.launch(
-            executable_path=browser,
-            args=CHROMIUM_FLAGS,
-            env={**os.environ, "GSETTINGS_BACKEND": "memory"},
-        )
-        opened = launched.new_page(viewport={"width": 1200, "height": 900})
-        opened.set_default_timeout(30_000)
-        opened.goto(server.url(f"?token={server.token}"))
-        yield opened
-        launched.close()
+def page(lab: Lab) -> Iterator[Page]:
+    """The page, as a person opens it who was given an address with the token."""
+    opened = lab.page.context.new_page()
+    opened.set_viewport_size({"width": 1200, "height": 900})
+    opened.goto(lab.address.replace("/lab?", "/ipyasyncresult?"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +68,10 @@ def complaints(page: Page) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def client(page: Page) -> Iterator[Client]:
-    """A cluster that the page finds by itself."""
-    expect(page.get_by_text("No cluster is running")).to_be_visible()
-    with Cluster(n=2, cluster_id="lab") as client:
-        expect(page.get_by_role("heading", name="lab")).to_be_visible()
+    """A cluster that the page finds by itself, beside those of notebooks that are open."""
+    with Cluster(n=2, cluster_id="grid") as client:
+        page.get_by_role("button", name="grid", exact=True).click()
+        expect(page.get_by_role("heading", name="grid")).to_be_visible()
         expect(page.locator("#lanes tr")).to_have_count(2)
         yield client
 
@@ -104,8 +85,9 @@ def hold(gate: Gate) -> None:
     gate.wait()
 
 
-def test_the_address_keeps_no_token(page: Page, server: JupyterServer, client: Client) -> None:
-    assert page.url == server.url("#lab")
+def test_the_address_keeps_no_token(page: Page, lab: Lab, client: Client) -> None:
+    assert "token=" in lab.address
+    assert page.url == lab.address.partition("/lab?")[0] + "/ipyasyncresult#grid"
 
 
 def test_a_call_is_followed_as_it_goes(page: Page, client: Client, tmp_path: Path) -> None:
@@ -140,7 +122,7 @@ def test_hostile_text_is_shown_as_text(page: Page, client: Client) -> None:
         expect(shown.locator("pre.stdout")).to_have_text(f"{text}\n")
         expect(shown.locator("pre.traceback")).to_contain_text("ValueError")
     assert page.locator("#calls img, #calls script, #calls svg").count() == 0
-    assert page.title() == "lab · ipyasyncresult"
+    assert page.title() == "grid · ipyasyncresult"
     page.get_by_role("button", name="Only failed").click()
     expect(tasks).to_have_count(len(HOSTILE))
     keep_picture("clusters-page-hostile", page.screenshot(full_page=True))
@@ -196,7 +178,8 @@ def test_a_cluster_is_started_and_stopped_with_the_keyboard(
     page.get_by_role("button", name="Stop cluster").press("Enter")
     page.get_by_role("button", name="Stop it").press("Enter")
     expect(page.get_by_role("status")).to_have_text("made-here is stopped")
-    expect(page.get_by_role("heading", name="lab")).to_be_visible()  # the one that is left
+    expect(page.get_by_role("heading", name="made-here")).to_be_hidden()  # it shows another one
+    page.get_by_role("button", name="grid", exact=True).click()
     assert not cluster_folder("made-here").exists()
 
 
