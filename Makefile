@@ -66,9 +66,12 @@ clean:  ## remove the environment and everything that was built
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-# An editable install leaves data files out: by this one Jupyter's server finds the page of clusters.
+# An editable install leaves data files out: by these Jupyter's server finds the page of clusters, and
+# JupyterLab its launcher card and status-bar item.
 ENABLE_PAGE = install -D -m 644 -t $(VENV)/etc/jupyter/jupyter_server_config.d \
-  jupyter-config/jupyter_server_config.d/ipyasyncresult.json
+  jupyter-config/jupyter_server_config.d/ipyasyncresult.json && \
+  mkdir -p $(VENV)/share/jupyter/labextensions && \
+  ln -sfn $(CURDIR)/labextension $(VENV)/share/jupyter/labextensions/ipyasyncresult
 
 # One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
 # installs anew.

@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 DATA = f"ipyasyncresult-{ipyasyncresult.__version__}.data/data/"
 ENABLES = "jupyter_server_config.d/ipyasyncresult.json"
 """Tells Jupyter's server of the page and its routes."""
+LAB = "share/jupyter/labextensions/ipyasyncresult"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -40,7 +41,7 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
     assert names >= {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "Makefile"}
     assert names >= {"tests/conftest.py", "docs/architecture.md", "notebooks/quickstart.ipynb"}
     assert names >= package_files()
-    assert f"jupyter-config/{ENABLES}" in names
+    assert names >= {f"jupyter-config/{ENABLES}", "labextension/static/remoteEntry.js"}
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_licence(built: Path) -> None:
@@ -84,16 +85,21 @@ def test_the_wheel_works_in_an_environment_of_its_own(built: Path, tmp_path: Pat
 
 def test_jupyters_server_finds_the_page_after_a_plain_install(built: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
-        assert f"{DATA}etc/jupyter/{ENABLES}" in archive.namelist()
+        names = set(archive.namelist())
+    assert names >= {f"{DATA}etc/jupyter/{ENABLES}", f"{DATA}{LAB}/package.json"}
     environment = installed(built, tmp_path)
     python = environment / "bin" / "python"
     listed = run(python, "-m", "jupyter_server.extension.serverextension", "list", cwd=tmp_path)
     ours = listed.partition(str(environment))[2]
     assert "ipyasyncresult \x1b[32menabled" in ours
     assert f"ipyasyncresult {ipyasyncresult.__version__} \x1b[32mOK" in ours
+    listed = run(python, "-m", "jupyterlab.labextensions", "list", cwd=tmp_path)
+    ours = listed.partition(str(environment))[2]
+    assert f"ipyasyncresult v{ipyasyncresult.__version__} \x1b[32menabled" in ours
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "uninstall", "--quiet", "--yes", "ipyasyncresult", cwd=tmp_path)
     assert not (environment / "etc" / "jupyter" / ENABLES).exists()
+    assert not (environment / LAB / "static").exists()
 
 
 def package_files() -> set[str]:
@@ -109,4 +115,4 @@ def run(*command: str | Path, cwd: Path) -> str:
     """What the command prints; when it fails, so does the test, with all that it said."""
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    return ended.stdout or ended.stderr  # JupyterLab logs its lists
