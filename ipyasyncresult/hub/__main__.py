@@ -10,6 +10,7 @@ import signal
 import sys
 
 from ipyasyncresult.hub.nanny import Nanny
+from ipyasyncresult.wire.limits import raise_file_limit
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     # user's umask, which is for the files of tasks; the hub's own are private.
     nanny = Nanny(json.loads(line)["engine_settings"])
     os.umask(0o077)
+    raise_file_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client
     serve(line, nanny)

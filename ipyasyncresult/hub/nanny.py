@@ -34,6 +34,8 @@ class Nanny:
         Sent to the nursery first: what engines need to start.
     """
 
+    _silent: socket.socket | None = None  # the other end, when the nursery is gone
+
     def __init__(self, settings: dict[str, Any]) -> None:
         self._mine, theirs = socket.socketpair()
         self._mine.setblocking(False)
@@ -85,6 +87,9 @@ class Nanny:
             if not data:
                 self.alive = False
                 notices.append({"event": "gone", "stderr": self._last_words()})
+                # A line that has ended would wake whoever polls it, again and again.
+                self._mine.close()
+                self._mine, self._silent = socket.socketpair()
                 break
             *lines, self._unread = (self._unread + data).split(b"\n")
             notices += [json.loads(line) for line in lines]
@@ -100,6 +105,8 @@ class Nanny:
         """End all engines and the nursery, within `patience` seconds; idempotent."""
         self.alive = False
         self._mine.close()
+        if self._silent is not None:
+            self._silent.close()
         self._printed.close()
         try:
             self._process.wait(patience)
