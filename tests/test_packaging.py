@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,19 +51,27 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence(built: Path) -> N
     assert f"{info}/licenses/LICENSE" in names
 
 
-def test_the_wheel_works_in_an_environment_of_its_own(built: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "environment"
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The Python of an environment that has the wheel, and where its packages are."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
     wheel = next(built.glob("*.whl"))
     pip = (sys.executable, "-m", "pip", "--python", python)
-    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=tmp_path)
+    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=environment)
 
     # The dependencies are this environment's: they need no network, and no second download.
     base = {"base": str(environment), "platbase": str(environment)}
     packages = Path(sysconfig.get_path("purelib", scheme="venv", vars=base))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return python, packages
 
+
+def test_the_wheel_works_in_an_environment_of_its_own(
+    installed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    python, packages = installed
     program = (
         "import ipyasyncresult\n"
         "for name in ipyasyncresult.__all__: getattr(ipyasyncresult, name)\n"
@@ -69,6 +80,65 @@ def test_the_wheel_works_in_an_environment_of_its_own(built: Path, tmp_path: Pat
     version, file = run(python, "-c", program, cwd=tmp_path).split()
     assert version == ipyasyncresult.__version__
     assert Path(file).is_relative_to(packages)
+
+
+def test_the_wheel_starts_engines_and_brings_command_and_plugin(
+    installed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    python, packages = installed
+    program = (
+        "import ipyasyncresult as ipar\n"
+        "with ipar.Cluster(n=1) as client:\n"
+        "    home = client[0].apply_sync(lambda: __import__('ipyasyncresult').__file__)\n"
+        "    print(home, client[:].map_sync(abs, [-1, -2]))"
+    )
+    file, _, values = run(python, "-c", program, cwd=tmp_path).strip().partition(" ")
+    assert Path(file).is_relative_to(packages)
+    assert values == "[1, 2]"
+
+    command = python.with_name("ipyasyncresult")
+    assert run(command, "--version", cwd=tmp_path).strip() == ipyasyncresult.__version__
+    helped = run(python, "-m", "pytest", "--help", cwd=tmp_path)
+    assert "ipyasyncresult_engines" in helped
+
+
+def test_a_program_that_uses_the_wheel_is_checked_strictly(installed: tuple[Path, Path]) -> None:
+    python, _ = installed
+    sample = REPOSITORY / "tests" / "typing" / "sample.py"
+    own = python.parents[1]  # not this checkout, whose settings and sources are not the user's
+    cache = f"--cache-dir={REPOSITORY / '.mypy_cache' / 'sample'}"
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", cache)
+    run(*mypy, f"--python-executable={python}", sample, cwd=own)
+
+
+# --------------------------------------------------------------------------- supported versions
+
+
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of the project."""
+    found: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_the_oldest_versions_are_those_that_the_project_admits() -> None:
+    lines = (REPOSITORY / "constraints" / "oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    needed = project()["dependencies"]
+    for requirement in [*needed, *project()["optional-dependencies"]["test"]]:
+        found = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement)
+        if found is not None and (found[1] in pinned or requirement in needed):
+            pin = pinned.pop(found[1])
+            assert (pin + ".0").startswith(found[2] + "."), f"{requirement}, but oldest is {pin}"
+    assert pinned == {}, "pinned, but no dependency"
+
+
+def test_the_classifiers_are_the_pythons_of_the_matrix_that_ran() -> None:
+    classifiers = " ".join(project()["classifiers"])
+    claimed = re.findall(r"Python :: (3\.\d+)", classifiers)
+    matrix = (REPOSITORY / "noxfile.py").read_text()
+    assert claimed
+    assert all(f'"{version}"' in matrix for version in claimed)
+    assert f">={claimed[0]}" == project()["requires-python"]
 
 
 def package_files() -> set[str]:
