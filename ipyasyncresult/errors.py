@@ -7,13 +7,16 @@
     │   ├── RemoteError            a task raised; also of the type that it raised
     │   ├── CompositeError         several tasks of one result failed
     │   ├── TaskAborted            a task was taken back before it ran  (CancelledError)
+    │   ├── TaskTimeout            a task ran longer than it may    (the builtin TimeoutError)
     │   ├── EngineError            an engine died under a task           (BrokenProcessPool)
     │   ├── HubError               the hub died, or the connection to it did (ConnectionError)
     │   ├── ResultDecodeError      a result came, but cannot be unpickled here
     │   ├── SerializationError     an argument or a result cannot be pickled (TypeError)
+    │   ├── ResultTooLarge         a result has more bytes than the cluster takes (ValueError)
     │   ├── ResultNotReady         asked too early     (AssertionError, ValueError, RuntimeError)
     │   ├── VersionMismatch        client, hub and engine do not fit together
     │   ├── StartError             a hub or an engine did not start
+    │   ├── NestedWaitError        a task would wait for its own engines  (RuntimeError)
     │   ├── NoEnginesError         nobody is there to run a direct task
     │   ├── UnknownTaskError       no such task here     (KeyError)
     │   ├── ConfigurationError     a configuration file cannot be read  (ValueError)
@@ -46,13 +49,16 @@ __all__ = [
     "EngineError",
     "HubError",
     "IpyAsyncResultError",
+    "NestedWaitError",
     "NoEnginesError",
     "RemoteError",
     "ResultDecodeError",
     "ResultNotReady",
+    "ResultTooLarge",
     "SerializationError",
     "StartError",
     "TaskAborted",
+    "TaskTimeout",
     "TimeoutError",
     "UnknownTaskError",
     "VersionMismatch",
@@ -87,8 +93,45 @@ class TaskAborted(IpyAsyncResultError, concurrent.futures.CancelledError):
         return type(self), (self.msg_id,)
 
 
+class TaskTimeout(IpyAsyncResultError, builtins.TimeoutError):
+    """The task ran longer than the ``timeout`` that it was submitted with, and was ended.
+
+    It has ended, so it is not this package's :class:`TimeoutError`, which says that a wait was too
+    short and may be repeated: code that waits again and again would never see the end.
+    """
+
+
 class EngineError(IpyAsyncResultError, BrokenProcessPool):
-    """An engine died while it ran the task; only that task is lost."""
+    """An engine died while it ran the task; only that task is lost.
+
+    Attributes
+    ----------
+    engine_id, pid, host : int, int, str
+    exit_code : int or None
+    signal : str or None
+        ``'SIGSEGV'``.
+    oom : bool
+        The kernel killed it, as memory ran out.
+    on_request : str
+        Who ended it, if it was asked for; else empty.
+    stderr, last_output : str
+        The end of what the process (of a crash: faulthandler) and the task wrote.
+    msg_id : str
+    label : str or None
+    """
+
+    # For errors that carry less than that.
+    engine_id: int = -1
+    pid: int | None = None
+    host: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    oom: bool = False
+    on_request: str = ""
+    stderr: str = ""
+    last_output: str = ""
+    msg_id: str = ""
+    label: str | None = None
 
 
 class HubError(IpyAsyncResultError, ConnectionError):
@@ -106,12 +149,23 @@ class SerializationError(IpyAsyncResultError, TypeError, pickle.PicklingError):
     """A function, an argument or a result cannot be pickled; the message names the place."""
 
 
+class ResultTooLarge(IpyAsyncResultError, ValueError):
+    """A task's result has more bytes than ``Cluster(result_limit=...)`` lets through the hub."""
+
+
 class VersionMismatch(IpyAsyncResultError):
     """Client, hub and engine run versions that do not fit together."""
 
 
 class StartError(IpyAsyncResultError, RuntimeError):
     """A hub or an engine did not start; the message carries the end of what it printed."""
+
+
+class NestedWaitError(IpyAsyncResultError, RuntimeError):
+    """A task waits without end for results of the engines that it runs on itself.
+
+    When all of them did that, none would ever come.
+    """
 
 
 class NoEnginesError(IpyAsyncResultError, RuntimeError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
 from ipyasyncresult.client.targets import Targets, resolve_targets
-from ipyasyncresult.client.view import View, function_name, zip_sequences
+from ipyasyncresult.client.view import View, call_seconds, function_name, zip_sequences
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
@@ -90,6 +90,7 @@ class DirectView(View):
         label: str | None = None,
     ) -> AsyncResult:
         client = self.client
+        seconds = call_seconds(self.timeout)
         tasks = [
             m.Task(
                 client.new_msg_id(),
@@ -101,6 +102,7 @@ class DirectView(View):
                 label or self.label,
                 self.retries,
                 options,
+                timeout=seconds,
             )
             for target in chosen
         ]
@@ -264,9 +266,12 @@ class DirectView(View):
         ordered : bool
         label : str, optional
             Of these tasks; by default that of the view.
+        timeout : float, optional
+            Seconds that the call for one item may take; by default the view's.
         """
         label = options.pop("label", None)
         dist = options.pop("dist", "b")
+        timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
         if options:
             raise TypeError(f"map does not know the options {sorted(options)}")
@@ -278,7 +283,9 @@ class DirectView(View):
         for p in range(parts):
             part = partition.getPartition(items, p, parts, count)
             chunks.append((part, len(part), chosen[p]))
-        return self._submit_chunks(f, chunks, partition, star=star, ordered=ordered, label=label)
+        return self._submit_chunks(
+            f, chunks, partition, star=star, ordered=ordered, label=label, timeout=timeout
+        )
 
     def imap(
         self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any

@@ -20,31 +20,32 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from mmap import mmap
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import zmq
 
 from ipyasyncresult._version import __version__
-from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.engine.outgoing import Outgoing, TaskRecorder
+from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
+from ipyasyncresult.worker.pickling import limit_results
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
+from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit
 
 __all__ = ["EngineLoop", "EngineSettings", "run_engine"]
 
 _PUMP_INTERVAL = 0.02
 """Seconds between two looks of the pump at a running task."""
-_HOLD_RESULTS = 0.001
-"""Seconds that results of short tasks may wait for company."""
-_SHORT = 0.0002
-"""Seconds; results of longer tasks leave at once, so that a death costs no finished work."""
 _IDLE_LOOK = 1000
 """Milliseconds between two looks of an idle engine at what background processes printed."""
 
@@ -64,40 +65,32 @@ class EngineSettings:
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
         Characters of stream text kept per task.
+    arrays : str
+        Folder of the cluster's shared memory; empty: there is none.
+    result_limit : int
+        Bytes of a result; above, its task fails.
     """
 
     url: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
+    arrays: str = ""
+    result_limit: int = 1 << 31
 
 
 def run_engine(
-    settings: EngineSettings, engine_id: int, uuid: str, counter: mmap, files: tuple[int, int]
+    settings: EngineSettings, engine_id: int, uuid: str, page: mmap, files: tuple[int, int]
 ) -> None:
     """Be an engine until the hub says stop.  The main thread of a process of its own."""
     sys.path[:] = settings.import_path or sys.path
     capture = Capture(*files)
     capture.install()
     faulthandler.enable(2)  # the nursery reads there what a crash was about
+    limit_results(settings.result_limit)
     runner = Runner(capture, EngineShell.instance())
-    loop = EngineLoop(settings, runner, capture, counter)
-
-    def interrupt(*_: object) -> None:
-        """An interrupt is for user code; one that comes between two tasks has nothing to do."""
-        __tracebackhide__ = True  # tracebacks end where the user's code was
-        if runner.running:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
+    loop = EngineLoop(settings, runner, capture, page)
+    signal.signal(signal.SIGINT, loop.interrupt)
     loop.run(engine_id, uuid)
-
-
-class TaskRecorder(Recorder):
-    """The outputs of a task that has an id."""
-
-    def __init__(self, msg_id: str, limit: int) -> None:
-        super().__init__(limit)
-        self.msg_id = msg_id
 
 
 class EngineLoop:
@@ -108,29 +101,27 @@ class EngineLoop:
     settings : EngineSettings
     runner : Runner
     capture : Capture
-    counter : mmap
-        Eight bytes shared with the parent: how many tasks were begun.  After a death it tells
-        which of the tasks sent here had run.
+    page : mmap
+        Shared with the parent (see ``engine/page.py``): what runs here, and how many tasks were
+        begun, which after a death tells which of the tasks sent here had run.
     """
 
     def __init__(
-        self, settings: EngineSettings, runner: Runner, capture: Capture, counter: mmap
+        self, settings: EngineSettings, runner: Runner, capture: Capture, page: mmap
     ) -> None:
         self._settings = settings
         self._runner = runner
         self._capture = capture
-        self._counter = memoryview(counter).cast("Q")
+        self._page = numbers_of(page)
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
-        self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
-        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned] = []
-        self._frames: list[Any] = []
-        self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
+        self._queue: deque[tuple[m.Task, bytes, Iterable[Any]]] = deque()
         self._current: m.Task | None = None
         self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
+        self._began_monotonic = 0.0
         self._announced = False
-        self._late: deque[TaskRecorder] = deque()  # any thread appends
+        self._limit: TimeLimit | None = None  # of the current task
         self._stopping = False
         self.dropped = 0  # malformed messages
         self._pid = os.getpid()
@@ -140,10 +131,13 @@ class EngineLoop:
         context: zmq.Context[Any] = zmq.Context()
         self._socket = make_socket(context, zmq.DEALER, uuid.encode())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._out = Outgoing(self._socket, self._wake)
+        folder = Path(self._settings.arrays) if self._settings.arrays else None
+        self._arrays = Buffers(folder, uuid, self._out.note_released, self._take_in)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
-        self._capture.on_late = self._note_late
+        self._capture.on_late = self._out.note_late
         self._turn.acquire()
         self._socket.connect(self._settings.url)
         hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
@@ -152,14 +146,14 @@ class EngineLoop:
         while not self._stopping:
             if self._queue:
                 self._run_next()
-                if time.monotonic() - self._oldest > _HOLD_RESULTS:
-                    self._flush()
+                self._out.flush_if_due()
                 if not self._queue:
                     self._take_in()
             else:
-                self._flush()
+                self._out.flush()
                 self._wait()
-        self._flush()
+        self._out.flush()
+        self._arrays.close()
         self._socket.close(linger=200)
         context.term()
 
@@ -169,16 +163,22 @@ class EngineLoop:
         ready = dict(self._poller.poll(_IDLE_LOOK))
         if self._wake in ready:
             os.eventfd_read(self._wake)
-        self._send_late()
+        self._out.take_late()
         self._capture.drain()
         self._take_in()
 
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
+        if task.timeout:
+            self._out.flush()  # it may end with this engine: finished work must not
+            self._limit = TimeLimit(task.timeout, self._set_deadline)
         self._current = task
         self._announced = False
         self._began = time.time()
-        self._counter[0] += 1
+        self._began_monotonic = time.monotonic()  # the other one may jump
+        page = self._page
+        page[BEGUN] += 1
+        page[RUNNING] = task_number(task.msg_id)
         recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
         self._turn.release()
         try:
@@ -189,46 +189,71 @@ class EngineLoop:
                 # the turn: the pump, which is not in the child, may have had it.
                 os._exit(0)
             self._turn.acquire()
-        self._current = None
-        self._take_outputs(task, recorder)
+        page[RUNNING] = 0
+        self._current = self._limit = None
+        self._out.take_outputs(recorder)
         self._add_outcome(task, outcome)
 
     def _execute(
-        self, task: m.Task, function: bytes, buffers: Sequence[Any], recorder: Recorder
+        self, task: m.Task, function: bytes, buffers: Iterable[Any], recorder: Recorder
     ) -> Outcome:
-        runner = self._runner
+        runner, limit = self._runner, self._limit
         if task.kind == m.CALL:
-            return runner.run_call(function, task.arguments, buffers, recorder=recorder)
+            return runner.run_call(
+                function, task.arguments, buffers, recorder=recorder, limit=limit
+            )
         if task.kind == m.CELL:
             return runner.run_cell(
                 function.decode(errors="replace"),
                 silent=bool(task.options & m.SILENT),
                 store_history=not task.options & m.NO_HISTORY,
                 recorder=recorder,
+                limit=limit,
             )
         star = task.kind == m.STAR_CHUNK
-        return runner.run_chunk(function, task.arguments, buffers, star=star, recorder=recorder)
+        return runner.run_chunk(
+            function, task.arguments, buffers, star=star, recorder=recorder, limit=limit
+        )
+
+    def _set_deadline(self, when: float) -> None:
+        self._page[DEADLINE] = int(when * 1e9)
+
+    def interrupt(self, *_: object) -> None:
+        """The handler of SIGINT: raise in the task that is meant, and in no other.
+
+        It is for user code; one that comes between two tasks has nothing to do.
+        """
+        __tracebackhide__ = True  # tracebacks end where the user's code was
+        page, limit = self._page, self._limit
+        due: TimedOut | bool = False
+        meant = 0
+        if os.getpid() == self._pid:  # a task's forked children have no part in this
+            meant, page[MEANT] = page[MEANT], 0
+            due = limit is not None and limit.take_due()
+        if not self._runner.running or due is True:
+            return
+        if due:
+            raise due
+        if meant in (0, page[RUNNING]):
+            raise KeyboardInterrupt
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
-        if outcome.duration > _SHORT:
-            self._oldest = 0.0  # leaves at once, with all that waits
-        elif not self._items:
-            self._oldest = time.monotonic()
-        self._items.append(
+        frames = self._arrays.pack(outcome.buffers) if outcome.buffers else ()
+        self._out.add_end(
             m.Finished(
                 task.msg_id,
                 status,
                 outcome.body,
-                len(outcome.buffers),
+                len(frames),
                 outcome.started,
                 outcome.completed,
                 outcome.duration,
                 failed_items=outcome.failed_items if outcome.ok else task.items,
                 lingers=threading.active_count() > _OWN_THREADS,
-            )
+            ),
+            frames,
         )
-        self._frames += outcome.buffers
 
     # -- the pump --------------------------------------------------------------------------------
 
@@ -241,17 +266,19 @@ class EngineLoop:
                 self._pump()
 
     def _pump(self) -> None:
-        task = self._current
-        if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
+        task, limit = self._current, self._limit
+        if limit is not None and limit.is_over():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if task is not None and time.monotonic() - self._began_monotonic >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
-                self._take_outputs(task, self._recorder)
+                self._out.take_outputs(self._recorder)
             if not self._announced:
                 self._announced = True
-                self._items.append(m.Started(task.msg_id, -1, self._began))
-        self._send_late()
+                self._out.add(m.Started(task.msg_id, -1, self._began))
+        self._out.take_late()
         self._take_in()
-        self._flush()
+        self._out.flush()
 
     # -- what both do, with the turn -------------------------------------------------------------
 
@@ -265,6 +292,9 @@ class EngineLoop:
                     self._enqueue(message, frames)
                 elif isinstance(message, m.Recall):
                     self._give_back(message.msg_ids)
+                elif isinstance(message, m.Segments):
+                    self._arrays.recycle(message.free)
+                    self._arrays.drop(message.drop, message.rest)
                 else:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):
@@ -273,11 +303,12 @@ class EngineLoop:
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions
         position = 0
-        entries: list[tuple[m.Task, bytes, Sequence[Any]]] = []
+        entries: list[tuple[m.Task, bytes, Iterable[Any]]] = []
         for task in message.tasks:
-            buffers: Sequence[Any] = ()
+            buffers: Iterable[Any] = ()
             if task.frames:
-                buffers = [frame.buffer for frame in frames[position : position + task.frames]]
+                mine = frames[position : position + task.frames]
+                buffers = BufferList(self._arrays.unpack(mine))
                 position += task.frames
             entries.append((task, functions[task.function], buffers))
         self._queue += entries  # all of a message or nothing
@@ -285,7 +316,7 @@ class EngineLoop:
     def _give_back(self, msg_ids: list[str] | None) -> None:
         wanted = None if msg_ids is None else set(msg_ids)
         given: list[str] = []
-        kept = deque[tuple[m.Task, bytes, Sequence[Any]]]()
+        kept = deque[tuple[m.Task, bytes, Iterable[Any]]]()
         for entry in self._queue:
             if wanted is None or entry[0].msg_id in wanted:
                 given.append(entry[0].msg_id)
@@ -293,34 +324,6 @@ class EngineLoop:
                 kept.append(entry)
         self._queue = kept
         left = [] if wanted is None else [i for i in msg_ids or () if i not in set(given)]
-        self._items.append(m.Returned(given, left))
+        self._out.add(m.Returned(given, left))
         # At once: should it die under a later task, the hub must not blame what it gave back.
-        self._flush()
-
-    def _take_outputs(self, task: m.Task, recorder: Recorder) -> None:
-        outputs = recorder.take()
-        if outputs:
-            if not self._items:
-                self._oldest = time.monotonic()
-            self._items.append(m.OutputPiece(task.msg_id, encode_outputs(outputs)))
-
-    def _flush(self) -> None:
-        if not self._items:
-            return
-        send(self._socket, m.encode(m.Stream(self._items)), self._frames)
-        self._items = []
-        self._frames = []
-
-    # -- output of threads that outlive their task -----------------------------------------------
-
-    def _note_late(self, recorder: Recorder) -> None:
-        """Any thread: a task's thread printed after the task's end."""
-        self._late.append(cast("TaskRecorder", recorder))
-        os.eventfd_write(self._wake, 1)
-
-    def _send_late(self) -> None:
-        while self._late:
-            recorder = self._late.popleft()
-            outputs = recorder.take()
-            if outputs:
-                self._items.append(m.OutputPiece(recorder.msg_id, encode_outputs(outputs)))
+        self._out.flush()

@@ -61,6 +61,10 @@ class Nanny:
         """Ask to send a signal to an engine, or to its whole process group."""
         self._say({"signal": number, "uuid": uuid, "group": group})
 
+    def signal_task(self, uuid: str, msg_id: str, number: int, request: int) -> None:
+        """Ask to signal an engine if it runs that task; answered with ``signalled``."""
+        self._say({"signal": number, "uuid": uuid, "task": msg_id, "request": request})
+
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it died: the next read says so
             self._mine.setblocking(True)
@@ -68,7 +72,8 @@ class Nanny:
             self._mine.setblocking(False)
 
     def read(self) -> list[dict[str, Any]]:
-        """What happened: ``forked``, ``exited``, ``stopped``, ``continued``; then ``gone``."""
+        """What happened: ``forked``, ``exited``, ``stopped``, ``continued``, ``signalled``; at the
+        end ``gone``."""
         notices: list[dict[str, Any]] = []
         while self.alive:
             try:

@@ -29,7 +29,9 @@ class Questions:
             "purge": self.purge,
             "queue_status": self.queue_status,
             "add_engines": self.add_engines,
+            "restart": self.restart,
             "status": self.status,
+            "segments": self.segments,
         }
 
     def answer(self, session: str, ask: Ask) -> None:
@@ -104,10 +106,32 @@ class Questions:
             raise ValueError(f"the number of engines must be >= 1, not {count!r}")
         return self._server.keeper.add(count)
 
+    def restart(
+        self, session: str, request: int, engines: list[int] | None = None
+    ) -> dict[str, str]:
+        """End engines and start others in their places; what happens to each."""
+        del session, request
+        return self._server.keeper.restart(engines)
+
+    def segments(self, session: str, request: int) -> list[str]:
+        """Names of what is in use of the shared memory.  What is free was said before."""
+        del session, request
+        return sorted(self._server.arrays.segments.in_use())
+
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""
         del session, request
-        return self._server.describe()
+        server = self._server
+        about = server.cluster_file()
+        return {
+            "cluster_id": about.cluster_id,
+            "pid": about.pid,
+            "package": about.package,
+            "python": about.python,
+            "clients": len(server.sessions),
+            "unfinished": self._state.unfinished,
+            "dropped_messages": server.dropped,
+        }
 
 
 def _waiting(queue: Iterable[HubTask]) -> int:

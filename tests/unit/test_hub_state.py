@@ -148,8 +148,8 @@ def test_a_message_that_comes_twice_brings_its_tasks_once(state: HubState) -> No
 
 def test_frames_go_to_their_tasks_in_order(state: HubState) -> None:
     some = [Task("a", 0, b"", frames=2), Task("b", 0, b""), Task("c", 0, b"", frames=1)]
-    state.submit("me", [b"f"], some, ["1", "2", "3"], None, NOW)
-    assert [list(held.frames) for held in state.tasks.values()] == [["1", "2"], [], ["3"]]
+    state.submit("me", [b"f"], some, [b"1", b"2", b"3"], None, NOW)
+    assert [list(held.frames) for held in state.tasks.values()] == [[b"1", b"2"], [], [b"3"]]
 
 
 # ------------------------------------------------------------------------------ long tasks, recalls
@@ -194,10 +194,10 @@ def test_the_end_is_told_with_its_frames_behind_its_outputs(state: HubState) -> 
     submit(state, "a")
     assigned(state)
     state.output(only, OutputPiece("a", b"printed"))
-    state.finished(only, ended("a", frames=1), ["frame"])
+    state.finished(only, ended("a", frames=1), [b"frame"])
     assert state.news.pop("me") == [
         (OutputPiece("a", b"printed"), ()),
-        (Finished("a", OK, b"body", 1, NOW, NOW, 1.0, engine_id=0), ["frame"]),
+        (Finished("a", OK, b"body", 1, NOW, NOW, 1.0, engine_id=0), [b"frame"]),
     ]
     state.finished(only, ended("a"), ())
     assert news(state) == []
@@ -265,6 +265,30 @@ def test_a_lost_task_is_run_again_as_often_as_it_may(state: HubState) -> None:
         last = LostTask("a", "engine", KILLED, 0) if attempt == 2 else Requeued("a")
         assert news(state) == [Started("a", 0, NOW), last]
     assert state.unfinished == 0
+
+
+@pytest.mark.parametrize("how", [{"overdue": True}, {"on_request": "restarted on request"}])
+def test_what_was_ended_on_purpose_is_not_run_again(state: HubState, how: dict[str, Any]) -> None:
+    """A finished task whose result died with the engine is not to blame for that."""
+    dying = engine(state)
+    learn(state, dying, 1e-5)
+    submit(state, "a", "b", "c", retries=2, timeout=1.5)
+    assigned(state)
+    state.engine_lost(dying, begun=3, details={**KILLED, **how})  # the teacher, a, b
+    late = {"timeout": 1.5} if "overdue" in how else {}
+    reason = "timeout" if "overdue" in how else "engine"
+    assert news(state) == [Requeued("a"), LostTask("b", reason, {**KILLED, **how, **late}, 0)]
+    assert [held.task.msg_id for held in state.shared] == ["a", "c"]
+
+
+def test_a_task_that_takes_all_memory_is_run_again_once(state: HubState) -> None:
+    out_of_memory = {**KILLED, "oom": True}
+    submit(state, "a", retries=5)
+    for fate in (Requeued("a"), LostTask("a", "engine", out_of_memory, 0)):
+        dying = engine(state)
+        assert assigned(state) == [(0, ["a"])]
+        state.engine_lost(dying, 1, out_of_memory)
+        assert news(state) == [fate]
 
 
 def test_a_direct_task_that_was_not_begun_waits_for_the_replacement(state: HubState) -> None:
@@ -428,7 +452,7 @@ def test_who_comes_later_gets_everything_from_the_start_once(state: HubState) ->
     }
     subscribed(state, "you", "a")  # from another thread, say
     state.output(only, OutputPiece("a", b"late"))
-    state.finished(only, ended("a", frames=1), ["frame"])
+    state.finished(only, ended("a", frames=1), [b"frame"])
     assert news(state, "you") == [
         Started("a", 0, NOW + 1),
         OutputPiece("a", b"early"),
@@ -436,7 +460,7 @@ def test_who_comes_later_gets_everything_from_the_start_once(state: HubState) ->
         state.tasks["a"].final,
     ]
     subscribed(state, "third", "a")
-    assert state.news["third"][-1] == (state.tasks["a"].final, ["frame"])
+    assert state.news["third"][-1] == (state.tasks["a"].final, [b"frame"])
 
 
 def test_who_submitted_hears_nothing_twice_by_asking(state: HubState) -> None:
