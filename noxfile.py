@@ -54,4 +54,6 @@ def ipykernel6(session: nox.Session) -> None:
 def run(session: nox.Session, *requirements: str) -> None:
     """Install the package with its tests and run them."""
     session.install("--editable", ".[test]", *requirements)
-    session.run("python", "-m", "pytest", *(session.posargs or CORE))
+    # Old versions of jupyter_core warn where this is not set, and a warning is an error.
+    settings = {"JUPYTER_PLATFORM_DIRS": "1"}
+    session.run("python", "-m", "pytest", *(session.posargs or CORE), env=settings)

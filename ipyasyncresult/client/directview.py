@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.client.care import EngineCare
 from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -14,7 +15,7 @@ from ipyasyncresult.client.view import View, call_seconds, function_name, zip_se
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
-from ipyasyncresult.errors import NoEnginesError
+from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -180,7 +181,23 @@ class DirectView(View):
     def pull(
         self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None
     ) -> Any:
-        """Variables (or expressions) of each engine; for several names a list per engine."""
+        """Variables of each engine.
+
+        Parameters
+        ----------
+        names : str or sequence of str
+            Names, or expressions such as ``'a[0]'``.  With a string the result is a value per
+            engine, with several a list of values per engine.
+        targets : optional
+            Other engines than the view's.
+        block : bool, optional
+            Wait, and return the values; by default as the view does.
+
+        Raises
+        ------
+        RemoteError
+            ``NameError`` when an engine has no such variable; when the result is asked for.
+        """
         wanted = names if isinstance(names, str) else list(names)
         return self._finish(self._call(namespace.pull, (wanted,), targets=targets), block)
 
@@ -243,7 +260,18 @@ class DirectView(View):
     def gather(
         self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None
     ) -> Any:
-        """The parts of a sequence, put together again."""
+        """The parts of a sequence that :meth:`scatter` dealt out, put together again.
+
+        Parameters
+        ----------
+        key : str
+            The variable.
+        dist : str
+            As it was dealt: ``'b'`` or ``'r'``.
+        targets : optional
+            Other engines than the view's.
+        block : bool, optional
+        """
         partition = _partition(dist)
         chosen, _ = self._chosen(targets)
         chunks = [([key], 1, target) for target in chosen]
@@ -264,10 +292,10 @@ class DirectView(View):
         dist : str
             ``'b'``: blocks, ``'r'``: like cards.
         ordered : bool
-        label : str, optional
-            Of these tasks; by default that of the view.
         timeout : float, optional
             Seconds that the call for one item may take; by default the view's.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
         label = options.pop("label", None)
         dist = options.pop("dist", "b")
@@ -284,7 +312,7 @@ class DirectView(View):
             part = partition.getPartition(items, p, parts, count)
             chunks.append((part, len(part), chosen[p]))
         return self._submit_chunks(
-            f, chunks, partition, star=star, ordered=ordered, label=label, timeout=timeout
+            f, chunks, partition, star=star, ordered=ordered, timeout=timeout, label=label
         )
 
     def imap(
@@ -302,7 +330,17 @@ class DirectView(View):
 
     @contextmanager
     def sync_imports(self, local: bool = True, quiet: bool = False) -> Iterator[None]:
-        """Imports within the context happen on the engines, too (and here, with `local`)."""
+        """Import statements within the context happen on the engines, too.
+
+        For statements of a notebook or script itself (``__main__``), not of what they import.
+
+        Parameters
+        ----------
+        local : bool
+            Import here as well.
+        quiet : bool
+            Do not say what is imported.
+        """
         with importing(self, local=local, quiet=quiet):
             yield
 
@@ -319,6 +357,13 @@ class DirectView(View):
     def interrupt(self) -> dict[str, str]:
         """Raise KeyboardInterrupt in what these engines run."""
         return self.client.send_signal(targets=self._chosen()[0])
+
+    def bind_kernel(self, **options: Any) -> Any:
+        """Turn these engines into Jupyter kernels, too: ``client.bind_kernel``."""
+        if not isinstance(self.client, EngineCare):
+            backend = self.client.capabilities.backend
+            raise CapabilityError(f"{backend} cannot be turned into kernels from here")
+        return self.client.bind_kernel(self.targets, **options)
 
     def activate(self, suffix: str = "") -> None:
         """Make ``%px{suffix}``, ``%%px{suffix}``, ``%pxresult{suffix}`` work on this view."""

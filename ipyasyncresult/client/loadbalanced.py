@@ -76,10 +76,10 @@ class LoadBalancedView(View):
             Items per task; by default 1, and more when there are more than 1,024 items.
         ordered : bool
             False: iteration gives items in the order of arrival.
-        label : str, optional
-            Of these tasks; by default that of the view.
         timeout : float, optional
             Seconds that the call for one item may take; by default the view's.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
         label = options.pop("label", None)
         chunksize = options.pop("chunksize", None)
@@ -98,8 +98,8 @@ class LoadBalancedView(View):
             star=star,
             ordered=ordered,
             describe_item=describe_from(items),
-            label=label,
             timeout=timeout,
+            label=label,
         )
 
     def imap(
