@@ -19,6 +19,9 @@ import pytest
 import ipyasyncresult
 
 REPOSITORY = Path(__file__).parents[1]
+DATA = f"ipyasyncresult-{ipyasyncresult.__version__}.data/data/"
+ENABLES = "jupyter_server_config.d/ipyasyncresult.json"
+"""Tells Jupyter's server of the page and its routes."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -40,38 +43,42 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
     assert names >= {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "Makefile"}
     assert names >= {"tests/conftest.py", "docs/architecture.md", "notebooks/quickstart.ipynb"}
     assert names >= package_files()
+    assert f"jupyter-config/{ENABLES}" in names
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_licence(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
         names = set(archive.namelist())
     info = f"ipyasyncresult-{ipyasyncresult.__version__}.dist-info"
-    assert {name for name in names if not name.startswith(info)} == package_files()
+    code = {name for name in names if not name.startswith((info, DATA))}
+    assert code == package_files()
     assert "ipyasyncresult/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
 
 
-@pytest.fixture(scope="module")
-def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The Python of an environment that has the wheel, and where its packages are."""
-    environment = tmp_path_factory.mktemp("installed") / "environment"
+def install_into(folder: Path, built: Path) -> Path:
+    """An environment with the wheel; its dependencies are this one's."""
+    environment = folder / "environment"
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
     wheel = next(built.glob("*.whl"))
     pip = (sys.executable, "-m", "pip", "--python", python)
-    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=environment)
-
-    # The dependencies are this environment's: they need no network, and no second download.
+    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=folder)
+    # They need no network then, and no second download.
     base = {"base": str(environment), "platbase": str(environment)}
     packages = Path(sysconfig.get_path("purelib", scheme="venv", vars=base))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return python, packages
+    return environment
 
 
-def test_the_wheel_works_in_an_environment_of_its_own(
-    installed: tuple[Path, Path], tmp_path: Path
-) -> None:
-    python, packages = installed
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment of those tests that leave it as it is."""
+    return install_into(tmp_path_factory.mktemp("installed"), built)
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(installed: Path, tmp_path: Path) -> None:
+    python = installed / "bin" / "python"
     program = (
         "import ipyasyncresult\n"
         "for name in ipyasyncresult.__all__: getattr(ipyasyncresult, name)\n"
@@ -79,13 +86,27 @@ def test_the_wheel_works_in_an_environment_of_its_own(
     )
     version, file = run(python, "-c", program, cwd=tmp_path).split()
     assert version == ipyasyncresult.__version__
-    assert Path(file).is_relative_to(packages)
+    assert Path(file).is_relative_to(installed)
+
+
+def test_jupyters_server_finds_the_page_after_a_plain_install(built: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        assert f"{DATA}etc/jupyter/{ENABLES}" in archive.namelist()
+    environment = install_into(tmp_path, built)
+    python = environment / "bin" / "python"
+    listed = run(python, "-m", "jupyter_server.extension.serverextension", "list", cwd=tmp_path)
+    ours = listed.partition(str(environment))[2]
+    assert "ipyasyncresult \x1b[32menabled" in ours
+    assert f"ipyasyncresult {ipyasyncresult.__version__} \x1b[32mOK" in ours
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "uninstall", "--quiet", "--yes", "ipyasyncresult", cwd=tmp_path)
+    assert not (environment / "etc" / "jupyter" / ENABLES).exists()
 
 
 def test_the_wheel_starts_engines_and_brings_command_and_plugin(
-    installed: tuple[Path, Path], tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
-    python, packages = installed
+    python = installed / "bin" / "python"
     program = (
         "import ipyasyncresult as ipar\n"
         "with ipar.Cluster(n=1) as client:\n"
@@ -93,7 +114,7 @@ def test_the_wheel_starts_engines_and_brings_command_and_plugin(
         "    print(home, client[:].map_sync(abs, [-1, -2]))"
     )
     file, _, values = run(python, "-c", program, cwd=tmp_path).strip().partition(" ")
-    assert Path(file).is_relative_to(packages)
+    assert Path(file).is_relative_to(installed)
     assert values == "[1, 2]"
 
     command = python.with_name("ipyasyncresult")
@@ -102,13 +123,13 @@ def test_the_wheel_starts_engines_and_brings_command_and_plugin(
     assert "ipyasyncresult_engines" in helped
 
 
-def test_a_program_that_uses_the_wheel_is_checked_strictly(installed: tuple[Path, Path]) -> None:
-    python, _ = installed
+def test_a_program_that_uses_the_wheel_is_checked_strictly(installed: Path) -> None:
+    python = installed / "bin" / "python"
     sample = REPOSITORY / "tests" / "typing" / "sample.py"
-    own = python.parents[1]  # not this checkout, whose settings and sources are not the user's
+    # Not from this checkout, whose settings and sources are not the user's.
     cache = f"--cache-dir={REPOSITORY / '.mypy_cache' / 'sample'}"
     mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", cache)
-    run(*mypy, f"--python-executable={python}", sample, cwd=own)
+    run(*mypy, f"--python-executable={python}", sample, cwd=installed)
 
 
 # --------------------------------------------------------------------------- supported versions
@@ -146,7 +167,7 @@ def package_files() -> set[str]:
     return {
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "ipyasyncresult").rglob("*")
-        if path.suffix in {".py", ".js", ".css"} or path.name == "py.typed"
+        if path.suffix in {".py", ".js", ".css", ".html"} or path.name == "py.typed"
     }
 
 
