@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.client.lazymap import LazyMap
 from ipyasyncresult.client.view import (
+    Chunk,
     View,
     call_seconds,
     chunks_of,
@@ -19,6 +21,7 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
 from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
@@ -29,6 +32,13 @@ __all__ = ["LoadBalancedView"]
 
 _MOST_CHUNKS = 1024
 """A map of more items than this goes in so many chunks: enough to balance and to show progress."""
+_PATIENCE = 0.005
+"""Seconds that such a map waits for its first chunk, to learn how long its items take."""
+_SHORT_CHUNK = 0.005
+"""Seconds; chunks that would be shorter are put together, as the way to an engine and back costs
+more than they do.  Short enough that nobody waits for the last one."""
+_PER_ENGINE = 4
+"""Chunks; there are always at least so many for each engine."""
 
 
 class LoadBalancedView(View):
@@ -73,7 +83,9 @@ class LoadBalancedView(View):
         f : callable
         *sequences : iterables
         chunksize : int, optional
-            Items per task; by default 1, and more when there are more than 1,024 items.
+            Items per task; by default 1, and when there are more than 1,024 items so many that
+            there are about 1,024 tasks.  These are fewer and longer if the first one says within a
+            few milliseconds that the items are tiny.
         ordered : bool
             False: iteration gives items in the order of arrival.
         timeout : float, optional
@@ -91,13 +103,17 @@ class LoadBalancedView(View):
             warn_of_waiting(self.client)
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
+        more = None
+        if chunksize is None and size > 1:
+            more = functools.partial(_further_chunks, self.client, items, count, size)
         return self._submit_chunks(
             f,
-            list(chunks_of(items, count, size)),
+            list(chunks_of(items, count if more is None else size, size)),
             Map(),
             star=star,
             ordered=ordered,
             describe_item=describe_from(items),
+            more=more,
             timeout=timeout,
             label=label,
         )
@@ -145,6 +161,21 @@ class LoadBalancedView(View):
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView of {self.client!r}>"
+
+
+def _further_chunks(
+    client: AnyClient, items: Any, count: int, size: int, first: list[TaskRecord]
+) -> Iterable[Chunk]:
+    """What follows the first chunk of `size` items: as long as that took, if it was short."""
+    probe = first[0]
+    client.ledger.waits.wait(lambda: probe.received is not None, _PATIENCE)
+    left = count - size
+    duration = probe.duration
+    if probe.status is Status.DONE and duration is not None and duration < _SHORT_CHUNK:
+        longest = -(-left // (_PER_ENGINE * max(1, client.engine_count())))
+        wanted = int(size * _SHORT_CHUNK / max(duration, 1e-6))
+        size = max(size, min(longest, wanted))
+    return chunks_of(items, count, size, first=count - left)
 
 
 def parts_async(

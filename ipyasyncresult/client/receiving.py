@@ -79,7 +79,8 @@ class Receiver:
         if self._pidfd is not None:
             self._poller.register(self._pidfd, zmq.POLLIN)
         # Guards everything below.
-        self._state = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # the condition's; taken directly where nobody waits for it
+        self._state = threading.Condition(self._lock)
         self._holder: _Waiter | threading.Thread | None = None
         self._waiters: list[_Waiter] = []
         self._last_use = 0.0  # monotonic seconds: when a caller gave the token back
@@ -117,7 +118,7 @@ class Receiver:
         """Take in what is there, unless somebody else is at it anyway."""
         waiter = _Waiter(predicate)
         with HeldInterrupts():
-            with self._state:
+            with self._lock:
                 if self._holder is not None or self._closed:
                     return bool(predicate())
                 self._holder = waiter
@@ -128,7 +129,7 @@ class Receiver:
         return bool(predicate())
 
     def _enter(self, waiter: _Waiter) -> None:
-        with self._state:
+        with self._lock:
             self._waiters.append(waiter)
             if self._holder is None:
                 self._holder = waiter
@@ -151,7 +152,7 @@ class Receiver:
         return bool(waiter.predicate())
 
     def _leave(self, waiter: _Waiter) -> None:
-        with self._state:
+        with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             if self._holder is waiter:
@@ -175,6 +176,8 @@ class Receiver:
         ready = self._poller.poll(None if timeout is None else math.ceil(timeout * 1000))
         if interrupts is not None:
             interrupts.open = False
+        if not ready and self._pidfd is not None:
+            return
         only_messages = len(ready) == 1 and ready[0][0] is self._socket
         if not only_messages:
             self._drain_wake()
@@ -211,7 +214,7 @@ class Receiver:
         """Wake the waiters whose predicate became true.  Any thread."""
         if not self._waiters:
             return
-        with self._state:
+        with self._lock:
             for waiter in self._waiters:
                 if waiter is not self._holder and waiter.predicate():
                     waiter.rouse()

@@ -164,7 +164,7 @@ class EngineLoop:
             os.eventfd_read(self._wake)
         self._out.take_late()
         self._capture.drain()
-        self._take_in()
+        self._take_in(there=self._socket in ready)
 
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
@@ -255,9 +255,10 @@ class EngineLoop:
 
     # -- what both do, with the turn -------------------------------------------------------------
 
-    def _take_in(self) -> None:
-        """Take in every message that is there."""
-        while waiting(self._socket):
+    def _take_in(self, *, there: bool = False) -> None:
+        """Take in every message that is there; `there`: one is, for sure."""
+        while there or waiting(self._socket):
+            there = False
             header, frames = receive(self._socket)
             try:
                 message = m.decode_to_engine(header)

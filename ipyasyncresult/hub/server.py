@@ -112,8 +112,8 @@ class HubServer:
         self._running = False
 
     def _drain(self, socket: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
-        for _ in range(_MESSAGES_PER_TURN):
-            if not waiting(socket):
+        for turn in range(_MESSAGES_PER_TURN):
+            if turn and not waiting(socket):  # one is there: so said the poll
                 return
             try:
                 handle(*receive_from(socket))
