@@ -141,12 +141,17 @@ def measure(peer: str) -> dict[str, int]:
         ids = first_client(peer, name, address)
         time.sleep(1)
         after_client = found_again(peer, name, address, ids)
-        hub = HUBS[peer](name, scheduler, home)
+        hub = scheduler or HUBS[peer](name, home)
         hub.kill()
         time.sleep(1)
         after_hub = found_again(peer, name, address, ids)
         return {"after client": after_client, "after hub": after_hub}
     finally:
+        if peer == "ipyasyncresult":
+            from ipyasyncresult.client import clusters
+
+            clusters.stop_cluster(name)
+            clusters.forget_stored(name)
         end_new_processes(before)
 
 
@@ -163,7 +168,7 @@ def start_dask() -> tuple[psutil.Process, str]:
     return psutil.Process(scheduler.pid), address
 
 
-def hub_of_ours(name: str, scheduler: Any, home: str) -> psutil.Process:
+def hub_of_ours(name: str, _home: str) -> psutil.Process:
     """The hub."""
     from ipyasyncresult.wire.runtime import cluster_folder, read_cluster_file
 
@@ -172,7 +177,7 @@ def hub_of_ours(name: str, scheduler: Any, home: str) -> psutil.Process:
     return psutil.Process(described.pid)
 
 
-def hub_of_ipyparallel(name: str, scheduler: Any, home: str) -> psutil.Process:
+def hub_of_ipyparallel(_name: str, home: str) -> psutil.Process:
     """The controller."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -183,10 +188,9 @@ def hub_of_ipyparallel(name: str, scheduler: Any, home: str) -> psutil.Process:
     return min(found, key=lambda process: process.pid)  # the others are its children
 
 
-HUBS: dict[str, Callable[[str, Any, str], psutil.Process]] = {
+HUBS: dict[str, Callable[[str, str], psutil.Process]] = {
     "ipyasyncresult": hub_of_ours,
     "ipyparallel": hub_of_ipyparallel,
-    "distributed": lambda name, scheduler, home: scheduler,
 }
 
 
@@ -203,7 +207,7 @@ def main() -> None:
     """Run, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--peers", default=",".join(HUBS))
+    parser.add_argument("--peers", default=",".join(FIRST_CLIENTS))
     wanted = parser.parse_args()
     print(f"of {TASKS} results, in {wanted.repeat} runs\n")
     print("| peer | client killed | client and hub killed |\n|---|---|---|")
