@@ -24,9 +24,9 @@ from ipyasyncresult.wire.runtime import (
     new_cluster_id,
     read_cluster_file,
     remove_folder,
-    socket_url,
 )
 from ipyasyncresult.wire.sharedfolder import make_arrays_folder
+from ipyasyncresult.wire.transport import check_transport
 
 __all__ = ["Cluster", "usable_cpus"]
 
@@ -69,6 +69,11 @@ class Cluster:
     arrays_limit : int, optional
         Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
         does not fit in, and with 0 everything, travels through the sockets.
+    transport : str
+        ``'ipc'``: Unix sockets that only this user reaches.  ``'tcp'``: ports, encrypted, with keys
+        that only this user can read.
+    interface : str
+        Where ``'tcp'`` listens: an address, or the name of an interface.
 
     Examples
     --------
@@ -89,6 +94,8 @@ class Cluster:
         result_limit: int = 1 << 31,
         restart_limit: int = 5,
         arrays_limit: int | None = None,
+        transport: str = "ipc",
+        interface: str = "127.0.0.1",
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -99,7 +106,9 @@ class Cluster:
         self.persist = persist
         if type(result_limit) is not int or result_limit < 1:
             raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
+        self.transport = transport
         self._options: dict[str, Any] = {
+            "interface": check_transport(transport, interface),
             "output_limit": output_limit,
             "result_limit": result_limit,
             "restart_limit": restart_limit,
@@ -152,8 +161,10 @@ class Cluster:
             "engines": self.n,
             "persist": self.persist,
             "restart_limit": self._options["restart_limit"],
+            "transport": self.transport,
+            "interface": self._options["interface"],
             "engine_settings": {
-                "url": socket_url(self._folder, "engines"),
+                "folder": str(self._folder),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
                 "output_limit": self._options["output_limit"],
                 "arrays": self._options["arrays"],

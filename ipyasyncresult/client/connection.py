@@ -31,12 +31,13 @@ from ipyasyncresult.client.receiving import Receiver
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
+from ipyasyncresult.errors import HubError, SerializationError, TimeoutError, VersionMismatch
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import Buffers
-from ipyasyncresult.wire.runtime import read_cluster_file, socket_url
+from ipyasyncresult.wire.runtime import read_cluster_file
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.transport import MAX_FRAME, connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["Connection"]
@@ -93,17 +94,16 @@ class Connection:
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._on_engine = on_engine
         self._context: zmq.Context[Any] = zmq.Context()
-        url = socket_url(folder, "clients")
         session = self.session.encode()
         self._rx = make_socket(self._context, zmq.DEALER, b"C" + session)
         tx = make_socket(self._context, zmq.DEALER, b"S" + session)
-        self._rx.connect(url)
         try:
+            self._over_tcp = connect_to_hub(self._rx, folder, "clients")
             self._introduce()
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        tx.connect(url)
+        connect_to_hub(tx, folder, "clients")
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
         self._arrays = Buffers(
@@ -171,6 +171,8 @@ class Connection:
         self.ledger.submit_many(records)
         try:
             packed = self._pack(tasks, frames) if frames else frames
+            if self._over_tcp:
+                _check_frames(packed)
             tracker = self._outbox.say(m.Submit(functions, tasks, group), packed)
         except BaseException:
             self.ledger.forget([task.msg_id for task in tasks])
@@ -359,6 +361,16 @@ class Connection:
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()
+
+
+def _check_frames(frames: Sequence[Any]) -> None:
+    """The hub cuts off who sends more, and nobody would hear of the task again."""
+    for frame in frames:
+        size = memoryview(getattr(frame, "buffer", frame)).nbytes
+        if size > MAX_FRAME:
+            raise SerializationError(
+                f"an argument has a buffer of {size:,} bytes: over TCP at most {MAX_FRAME:,} travel"
+            )
 
 
 def _is_alive(pid: int) -> bool:

@@ -34,6 +34,7 @@ from ipyasyncresult.engine.running import Running
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.pickling import limit_results
@@ -58,8 +59,8 @@ class EngineSettings:
 
     Attributes
     ----------
-    url : str
-        Where the hub listens for engines.
+    folder : str
+        The cluster's, where it says how the hub is reached.
     import_path : list of str
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
@@ -70,7 +71,7 @@ class EngineSettings:
         Bytes of a result; above, its task fails.
     """
 
-    url: str
+    folder: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
     arrays: str = ""
@@ -138,7 +139,7 @@ class EngineLoop:
         self._poller.register(self._wake, zmq.POLLIN)
         self._capture.on_late = self._out.note_late
         self._turn.acquire()
-        self._socket.connect(self._settings.url)
+        connect_to_hub(self._socket, Path(self._settings.folder), "engines")
         hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
         send(self._socket, m.encode(hello))
         threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()

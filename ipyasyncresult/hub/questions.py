@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ipyasyncresult.hub.records import HubTask
-from ipyasyncresult.wire.messages import Answer, Ask, BindKernel, encode
+from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.wire.messages import Answer, Ask, BindKernel, EngineReply, encode
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.server import HubServer
@@ -135,6 +135,12 @@ class Questions:
         )
         self._server.send_to_engine(found, encode(wish))
 
+    def relay(self, engine: EngineState, reply: EngineReply) -> None:
+        """Pass on what an engine answers."""
+        if (reply.session, reply.request) in engine.asked:
+            engine.asked.discard((reply.session, reply.request))
+            self._state.answers.append((reply.session, Answer(reply.request, reply.content)))
+
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""
         del session, request
@@ -148,6 +154,8 @@ class Questions:
             "clients": len(server.sessions),
             "unfinished": self._state.unfinished,
             "dropped_messages": server.dropped,
+            "transport": server.settings.transport,
+            "refused_connections": server.gate.refused,
         }
 
 

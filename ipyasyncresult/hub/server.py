@@ -19,6 +19,7 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.engines import EngineKeeper
+from ipyasyncresult.hub.gate import open_doors, poll_for
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask
@@ -26,8 +27,8 @@ from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder, socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
+from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder
+from ipyasyncresult.wire.sockets import receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
 __all__ = ["HubServer"]
@@ -62,10 +63,7 @@ class HubServer:
         self._running = True
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
-        self._clients = make_socket(self._context, zmq.ROUTER)
-        self._engines = make_socket(self._context, zmq.ROUTER)
-        self._clients.bind(socket_url(folder, "clients"))
-        self._engines.bind(socket_url(folder, "engines"))
+        self._clients, self._engines, self.gate = open_doors(self._context, settings, folder)
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
         self.watching = Watching(self)
         self.questions = Questions(self)
@@ -77,9 +75,7 @@ class HubServer:
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
-        poller = zmq.Poller()
-        poller.register(self._clients, zmq.POLLIN)
-        poller.register(self._engines, zmq.POLLIN)
+        poller = poll_for(self._clients, self._engines, *self.gate.sockets())
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
@@ -94,6 +90,7 @@ class HubServer:
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event(), self.watching.next_event(now)) - now
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
+            self.gate.take_in()
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
             if self._clients in ready:
@@ -156,12 +153,7 @@ class HubServer:
             elif type(item) is m.Returned:
                 state.returned(engine, item)
             else:
-                self._relay(engine, item)
-
-    def _relay(self, engine: EngineState, reply: m.EngineReply) -> None:
-        if (reply.session, reply.request) in engine.asked:
-            engine.asked.discard((reply.session, reply.request))
-            self.state.answers.append((reply.session, m.Answer(reply.request, reply.content)))
+                self.questions.relay(engine, item)
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
         session = identity[1:].decode()
@@ -280,6 +272,7 @@ class HubServer:
         for session in list(self.sessions):
             self._send(session, m.Closing("the cluster was stopped"))
         self.keeper.close()
+        self.gate.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()

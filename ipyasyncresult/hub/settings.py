@@ -25,6 +25,8 @@ class HubSettings(msgspec.Struct, kw_only=True):
         Above this, the oldest finished tasks are forgotten.
     restart_limit, restart_window : int, float
         When so many engines died within so many seconds, no more are started.
+    transport, interface : str
+        ``'ipc'``, or ``'tcp'`` and where to listen.
     force_versions : bool
         Accept clients and engines of other versions.
     """
@@ -36,6 +38,8 @@ class HubSettings(msgspec.Struct, kw_only=True):
     archive_bytes: int = 1 << 30
     restart_limit: int = 5
     restart_window: float = 60.0
+    transport: str = "ipc"
+    interface: str = "127.0.0.1"
     force_versions: bool = False
 
 
