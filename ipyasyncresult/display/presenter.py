@@ -98,7 +98,7 @@ class DisplayPresenter:
 
     def timeline(self, result: ShownResult) -> Timeline:
         """A picture of who ran what when."""
-        return Timeline(spans_of(result.records, time.time()))
+        return Timeline(spans_of(result.records, result.now(), result.places().task))
 
     def html(self, result: ShownResult) -> str:
         """The result as a piece of HTML."""
