@@ -25,7 +25,16 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Locator, Page, Playwright
 
-__all__ = ["Cell", "Lab", "Notebook", "browser_of", "lab_page", "lab_server"]
+__all__ = [
+    "Cell",
+    "Lab",
+    "Notebook",
+    "browser_of",
+    "free_port",
+    "lab_page",
+    "lab_server",
+    "wait_until_up",
+]
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 """Where screenshots go, for people to look at."""
@@ -110,7 +119,7 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
         file = home / "settings" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
-    port, token = _free_port(), secrets.token_hex(16)
+    port, token = free_port(), secrets.token_hex(16)
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         "--ServerApp.ip=127.0.0.1",
@@ -127,7 +136,7 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
     with log.open("wb") as sink:
         server = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:
-        _wait_until_up(server, f"http://127.0.0.1:{port}/api/status?token={token}", log)
+        wait_until_up(server, f"http://127.0.0.1:{port}/api/status?token={token}", log)
         yield f"http://127.0.0.1:{port}/lab?token={token}"
     finally:
         server.terminate()  # it shuts its kernels down, too
@@ -138,14 +147,14 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
             server.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def wait_until_up(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
