@@ -102,6 +102,11 @@ class View:
         finally:
             self.set_flags(**saved)
 
+    def _repr_html_(self) -> str:
+        from ipyasyncresult.client.reprs import view_html
+
+        return view_html(self)
+
     # -- calls -----------------------------------------------------------------------------------
 
     def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
