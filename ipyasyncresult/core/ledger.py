@@ -135,6 +135,10 @@ class Ledger:
         with self._lock:
             return set(self._pending)
 
+    def unfinished(self) -> list[TaskRecord]:
+        """Records of all unfinished tasks."""
+        return list(self._pending.values())
+
     def has_outstanding(self) -> bool:
         """Whether anything is unfinished."""
         return bool(self._pending)

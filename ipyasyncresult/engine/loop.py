@@ -69,6 +69,8 @@ class EngineSettings:
         Folder of the cluster's shared memory; empty: there is none.
     result_limit : int
         Bytes of a result; above, its task fails.
+    keep : bool
+        Keep what was sent until the hub says that it is stored.
     """
 
     folder: str
@@ -76,6 +78,7 @@ class EngineSettings:
     output_limit: int = 1_000_000
     arrays: str = ""
     result_limit: int = 1 << 31
+    keep: bool = False
 
 
 def run_engine(
@@ -131,7 +134,7 @@ class EngineLoop:
         context: zmq.Context[Any] = zmq.Context()
         self._socket = make_socket(context, zmq.DEALER, uuid.encode())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._out = Outgoing(self._socket, self._wake)
+        self._out = Outgoing(self._socket, self._wake, keep=self._settings.keep)
         folder = Path(self._settings.arrays) if self._settings.arrays else None
         self._arrays = Buffers(folder, uuid, self._out.note_released, self._take_in)
         self._poller = zmq.Poller()
@@ -140,8 +143,10 @@ class EngineLoop:
         self._capture.on_late = self._out.note_late
         self._turn.acquire()
         connect_to_hub(self._socket, Path(self._settings.folder), "engines")
-        hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
-        send(self._socket, m.encode(hello))
+        self._hello = m.Register(
+            engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version()
+        )
+        send(self._socket, m.encode(self._hello))
         threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()
         while not self._stopping:
             if self._queue:
@@ -267,6 +272,10 @@ class EngineLoop:
                     self._enqueue(message, frames)
                 elif isinstance(message, m.Recall):
                     self._give_back(message.msg_ids)
+                elif isinstance(message, m.Stored):
+                    self._out.unsaved.stored(message.number)
+                elif isinstance(message, m.Introduce):
+                    self._register_again()
                 elif isinstance(message, m.Segments):
                     self._arrays.recycle(message.free)
                     self._arrays.drop(message.drop, message.rest)
@@ -276,6 +285,12 @@ class EngineLoop:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):
                 self.dropped += 1
+
+    def _register_again(self) -> None:
+        """Another hub took the place of the one that died."""
+        running = [] if self._current is None else [self._current.msg_id]
+        held = [*running, *(task.msg_id for task, _, _ in self._queue)]
+        self._out.send_again(self._hello, held)
 
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions

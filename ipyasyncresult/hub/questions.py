@@ -49,9 +49,11 @@ class Questions:
         if content is not None:
             self._state.answers.append((session, Answer(ask.request, content)))
 
-    def subscribe(self, session: str, request: int, msg_ids: list[str]) -> None:
+    def subscribe(
+        self, session: str, request: int, msg_ids: list[str], *, anew: bool = False
+    ) -> None:
         """Describe tasks, then send everything about them, as it is and as it comes."""
-        described, replay = self._state.subscribe(session, msg_ids)
+        described, replay = self._state.subscribe(session, msg_ids, anew=anew)
         # The description must leave before the news, in which the records are filled.
         self._server.send_now(session, Answer(request, described))
         replay()
@@ -151,9 +153,11 @@ class Questions:
             "pid": about.pid,
             "package": about.package,
             "python": about.python,
-            "clients": len(server.sessions),
+            "clients": len(server.clients.sessions),
             "unfinished": self._state.unfinished,
             "dropped_messages": server.dropped,
+            "memory_bytes": self._state.archive.bytes,
+            "store": server.durability.describe(),
             "transport": server.settings.transport,
             "refused_connections": server.gate.refused,
         }
