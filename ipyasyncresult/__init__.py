@@ -16,9 +16,9 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.core.presenter import Presenter, install_presenter
 
 if TYPE_CHECKING:
+    from ipyasyncresult.backends.connecting import connect
     from ipyasyncresult.client.client import Client
     from ipyasyncresult.client.cluster import Cluster
-    from ipyasyncresult.client.connect import connect
     from ipyasyncresult.client.directview import DirectView
     from ipyasyncresult.client.executor import EngineExecutor
     from ipyasyncresult.client.loadbalanced import LoadBalancedView
@@ -78,7 +78,7 @@ _HOMES = {
     "TaskAborted": "errors",
     "TimeoutError": "errors",
     "check_ready": "core.asyncresult",
-    "connect": "client.connect",
+    "connect": "backends.connecting",
     "require": "worker.functions",
 }
 

@@ -30,7 +30,7 @@ from ipyasyncresult.worker.capturefile import CaptureFile, create_capture_file, 
 from ipyasyncresult.worker.recorder import LogRecorder, Recorder
 from ipyasyncresult.worker.streams import NoStdin, SharedStream, TaskStream
 
-__all__ = ["Capture", "create_capture_file", "current_recorder", "read_tail"]
+__all__ = ["Capture", "context_recorder", "create_capture_file", "current_recorder", "read_tail"]
 
 _IDLE_SECONDS = 0.001  # a gap between tasks in which something may have been written
 
@@ -51,6 +51,11 @@ def current_recorder() -> Recorder | None:
         return None
     _installed.drain()
     return _of_context.get() or _installed.current
+
+
+def context_recorder() -> Recorder | None:
+    """The recorder of the task that the calling context belongs to, or None."""
+    return _of_context.get()
 
 
 class Capture:
@@ -193,6 +198,17 @@ class Capture:
         if self._saved_fds is not None:
             self._restore_fds()
         _installed = None
+
+    def renew(self) -> None:
+        """In a process that is somebody else's: who put other streams in place (a redirection, a
+        test) gets what it is meant to get, and tasks still write to us."""
+        if type(sys.stdout) is SharedStream and type(sys.stderr) is SharedStream:
+            return
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if type(stream) is not SharedStream:
+                kind: OutputKind = "stdout" if name == "stdout" else "stderr"
+                setattr(sys, name, SharedStream(kind, stream, _of_context.get))
 
     def _replace(self, name: str, ours: object) -> None:
         self._replaced.append((name, ours, getattr(sys, name)))

@@ -16,9 +16,10 @@ from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.functions import dump_arguments, dump_function, load_result
+from ipyasyncresult.worker.guest import run_function
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.reply import ExecuteReply
-from ipyasyncresult.worker.runner import Outcome, Runner, run_function
+from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.streams import TaskStream
 
 
