@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RemoteError,
         ResultNotReady,
         TaskAborted,
+        TaskTimeout,
         TimeoutError,
     )
     from ipyasyncresult.worker.functions import Reference, require
@@ -50,6 +51,7 @@ __all__ = [
     "RemoteError",
     "ResultNotReady",
     "TaskAborted",
+    "TaskTimeout",
     "TimeoutError",
     "__version__",
     "check_ready",
@@ -76,6 +78,7 @@ _HOMES = {
     "RemoteError": "errors",
     "ResultNotReady": "errors",
     "TaskAborted": "errors",
+    "TaskTimeout": "errors",
     "TimeoutError": "errors",
     "check_ready": "core.asyncresult",
     "connect": "backends.connecting",

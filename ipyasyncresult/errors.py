@@ -7,6 +7,7 @@
     │   ├── RemoteError            a task raised; also of the type that it raised
     │   ├── CompositeError         several tasks of one result failed
     │   ├── TaskAborted            a task was taken back before it ran  (CancelledError)
+    │   ├── TaskTimeout            a task ran longer than it may    (the builtin TimeoutError)
     │   ├── EngineError            an engine died under a task           (BrokenProcessPool)
     │   ├── HubError               the hub died, or the connection to it did (ConnectionError)
     │   ├── ResultDecodeError      a result came, but cannot be unpickled here
@@ -16,6 +17,7 @@
     │   ├── StartError             a hub or an engine did not start
     │   ├── NoEnginesError         nobody is there to run a direct task
     │   ├── UnknownTaskError       no such task here     (KeyError)
+    │   ├── ConfigurationError     a configuration file cannot be read  (ValueError)
     │   └── CapabilityError        this backend cannot do that (NotImplementedError)
     └── TimeoutError               the builtin and multiprocessing's at once
 
@@ -41,6 +43,7 @@ from ipyasyncresult.core.unpickling import loads
 __all__ = [
     "CapabilityError",
     "CompositeError",
+    "ConfigurationError",
     "EngineError",
     "HubError",
     "IpyAsyncResultError",
@@ -51,6 +54,7 @@ __all__ = [
     "SerializationError",
     "StartError",
     "TaskAborted",
+    "TaskTimeout",
     "TimeoutError",
     "UnknownTaskError",
     "VersionMismatch",
@@ -85,8 +89,45 @@ class TaskAborted(IpyAsyncResultError, concurrent.futures.CancelledError):
         return type(self), (self.msg_id,)
 
 
+class TaskTimeout(IpyAsyncResultError, builtins.TimeoutError):
+    """The task ran longer than the ``timeout`` that it was submitted with, and was ended.
+
+    It has ended, so it is not this package's :class:`TimeoutError`, which says that a wait was too
+    short and may be repeated: code that waits again and again would never see the end.
+    """
+
+
 class EngineError(IpyAsyncResultError, BrokenProcessPool):
-    """An engine died while it ran the task; only that task is lost."""
+    """An engine died while it ran the task; only that task is lost.
+
+    Attributes
+    ----------
+    engine_id, pid, host : int, int, str
+    exit_code : int or None
+    signal : str or None
+        ``'SIGSEGV'``.
+    oom : bool
+        The kernel killed it, as memory ran out.
+    on_request : str
+        Who ended it, if it was asked for; else empty.
+    stderr, last_output : str
+        The end of what the process (of a crash: faulthandler) and the task wrote.
+    msg_id : str
+    label : str or None
+    """
+
+    # For errors that carry less than that.
+    engine_id: int = -1
+    pid: int | None = None
+    host: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    oom: bool = False
+    on_request: str = ""
+    stderr: str = ""
+    last_output: str = ""
+    msg_id: str = ""
+    label: str | None = None
 
 
 class HubError(IpyAsyncResultError, ConnectionError):
@@ -121,6 +162,10 @@ class UnknownTaskError(IpyAsyncResultError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class ConfigurationError(IpyAsyncResultError, ValueError):
+    """A configuration file cannot be read, or sets what it must not."""
 
 
 class CapabilityError(IpyAsyncResultError, NotImplementedError):

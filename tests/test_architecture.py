@@ -44,6 +44,7 @@ PUBLIC_NAMES: list[str] = [
     "RemoteError",
     "ResultNotReady",
     "TaskAborted",
+    "TaskTimeout",
     "TimeoutError",
     "__version__",
     "check_ready",

@@ -71,7 +71,7 @@ class AnyClient(ClientProtocol, Protocol):
         """Take back tasks that have not started."""
 
     def send_signal(
-        self, sig: int = ..., targets: Targets = None, block: bool = True
+        self, sig: int | str = ..., targets: Targets = None, block: bool = True
     ) -> dict[str, str]:
         """Send a signal to engine processes."""
 

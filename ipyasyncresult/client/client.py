@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.client.anyclient import AnyClient, ids_of
+from ipyasyncresult.client.care import EngineCare, signal_number, start_failure
 from ipyasyncresult.client.connection import Connection
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 
-class Client(HubQuestions, AnyClient):
+class Client(HubQuestions, EngineCare, AnyClient):
     """A connection to a running cluster.  Usable from any thread.
 
     Parameters
@@ -118,9 +119,7 @@ class Client(HubQuestions, AnyClient):
             )
         if self.engine_count() < wanted:
             about = failed[-1].details if failed else {"reason": self._connection.closed}
-            raise StartError(
-                f"{about.get('reason')}; the last one printed:\n{about.get('stderr', '')}".rstrip()
-            )
+            raise StartError(start_failure(about))
 
     def add_engines(self, n: int = 1) -> list[int]:
         """Start `n` more engines, wait until they are up; their ids."""
@@ -182,20 +181,43 @@ class Client(HubQuestions, AnyClient):
         outcome: dict[str, str] = self._connection.request(lambda number: m.Abort(number, ids))
         return outcome
 
-    def interrupt(self, msg_ids: AsyncResult | str | Sequence[str] | None = None) -> dict[str, str]:
-        """Raise KeyboardInterrupt in running tasks; says per task what happened."""
+    def interrupt(
+        self,
+        msg_ids: AsyncResult | str | Sequence[str] | None = None,
+        sig: int | str = signal.SIGINT,
+    ) -> dict[str, str]:
+        """Signal running tasks, by default with a KeyboardInterrupt.
+
+        A task that has ended meanwhile is not signalled, nor is the one that runs in its place.
+
+        Parameters
+        ----------
+        msg_ids : optional
+            By default all that this client has under way.
+        sig : int or str
+            ``'SIGINT'``; for tasks that do not listen to it ``'SIGTERM'`` or ``'SIGKILL'``, which
+            ends the engine: the task fails with ``EngineError``, and a new engine comes.
+
+        Returns
+        -------
+        dict
+            Per task: ``'interrupting'``, ``'terminating'``, ``'killed'`` (``'signalled'`` for other
+            signals), ``'queued'`` (not started: :meth:`abort` takes it back), ``'finished'`` or
+            ``'unknown'``.
+        """
+        number = signal_number(sig)
         ids = list(self.outstanding) if msg_ids is None else ids_of(msg_ids)
         outcome: dict[str, str] = self._connection.request(
-            lambda number: m.Interrupt(number, ids, None, signal.SIGINT)
+            lambda request: m.Interrupt(request, ids, None, number)
         )
         return outcome
 
     def send_signal(
-        self, sig: int = signal.SIGINT, targets: Targets = None, block: bool = True
+        self, sig: int | str = signal.SIGINT, targets: Targets = None, block: bool = True
     ) -> dict[str, str]:
         """Send a signal to engine processes; per engine ``'signalled'`` or why not."""
         del block
-        number = signal.Signals(sig)
+        number = signal_number(sig)
         chosen = self.ids if targets is None else resolve_targets(targets, self.ids)
         outcome: dict[str, str] = self._connection.request(
             lambda request: m.Interrupt(request, None, chosen, number)

@@ -69,6 +69,8 @@ class Cluster:
     ...     client[:].apply_sync(os.getpid)
     """
 
+    hub_module = "ipyasyncresult.hub"  # what ``python -m`` starts
+
     def __init__(
         self,
         n: int | None = None,
@@ -108,7 +110,7 @@ class Cluster:
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._hub = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ipyasyncresult.hub"],
+                [sys.executable, "-P", "-m", self.hub_module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

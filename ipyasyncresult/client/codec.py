@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ipyasyncresult.core.outcome import make_remote_error
+from typing import Any
+
+from ipyasyncresult.core.outcome import LAST_OUTPUT_CHARACTERS, make_remote_error
 from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.core.partition import ChunkResult
 from ipyasyncresult.core.task import TaskRecord
-from ipyasyncresult.errors import EngineError, ResultDecodeError, TaskAborted
+from ipyasyncresult.errors import EngineError, ResultDecodeError, TaskAborted, TaskTimeout
 from ipyasyncresult.wire.messages import ERROR, LostTask
 from ipyasyncresult.worker.functions import load_result
 
@@ -55,19 +57,19 @@ def lost_error(item: LostTask, record: TaskRecord) -> BaseException:
     if item.reason == "aborted":
         return TaskAborted(item.msg_id)
     details = item.details
-    died = details.get("signal") or (
-        f"exit code {details['exit_code']}" if details.get("exit_code") is not None else "gone"
-    )
+    task = f"task {item.msg_id}" + (f" ({record.label})" if record.label else "")
     engine = f"engine {item.engine_id}" if item.engine_id >= 0 else "the engine"
-    lines = [f"{engine} (pid {details.get('pid')}) died under task {item.msg_id}: {died}"]
-    if details.get("reason"):
-        lines[0] = f"no engine is left to run task {item.msg_id}: {details['reason']}"
-    if died == "SIGKILL":
-        lines.append("(killed from outside; the kernel does that when memory runs out)")
-    for title, text in (
-        ("last output", stream_text(record.outputs or (), "stdout")),
-        ("stderr", details.get("stderr") or ""),
-    ):
+    host = f" on {details['host']}" if details.get("host") else ""
+    where = f"{engine} (pid {details.get('pid')}{host})"
+    if item.reason == "timeout":
+        return TaskTimeout(
+            f"{task} took longer than its time-out of {details.get('timeout', 0):g} s, did not end "
+            f"when it was interrupted, and was killed with {where}"
+        )
+    stdout = stream_text(record.outputs or (), "stdout")
+    stderr = details.get("stderr") or ""
+    lines = [_how_it_died(details, where, task)]
+    for title, text in (("last output", stdout), ("stderr", stderr)):
         last = _telling_lines(text)
         if last:
             lines += [f"{title}:", *("  " + line for line in last)]
@@ -75,12 +77,32 @@ def lost_error(item: LostTask, record: TaskRecord) -> BaseException:
     error.__dict__.update(
         engine_id=item.engine_id,
         pid=details.get("pid"),
+        host=details.get("host"),
         exit_code=details.get("exit_code"),
         signal=details.get("signal"),
-        stderr=details.get("stderr") or "",
+        oom=bool(details.get("oom")),
+        on_request=details.get("on_request", ""),
+        stderr=stderr,
+        last_output=stdout[-LAST_OUTPUT_CHARACTERS:].rstrip(),
         msg_id=item.msg_id,
+        label=record.label,
     )
     return error
+
+
+def _how_it_died(details: dict[str, Any], where: str, task: str) -> str:
+    if details.get("reason"):
+        return f"no engine is left to run {task}: {details['reason']}"
+    code = details.get("exit_code")
+    died = details.get("signal") or (f"exit code {code}" if code is not None else "gone")
+    text = f"{where} died under {task}: {died}"
+    if details.get("on_request"):
+        return f"{text} ({details['on_request']})"
+    if details.get("oom"):
+        return f"{text}: the kernel killed it, as memory ran out"
+    if died == "SIGKILL":
+        return f"{text}\n(killed from outside; the kernel does that when memory runs out)"
+    return text
 
 
 def _telling_lines(text: str) -> list[str]:

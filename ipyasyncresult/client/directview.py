@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
 from ipyasyncresult.client.targets import Targets, resolve_targets
-from ipyasyncresult.client.view import View, function_name, zip_sequences
+from ipyasyncresult.client.view import View, call_seconds, function_name, zip_sequences
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
@@ -89,6 +89,7 @@ class DirectView(View):
         options: int = 0,
     ) -> AsyncResult:
         client = self.client
+        seconds = call_seconds(self.timeout)
         tasks = [
             m.Task(
                 client.new_msg_id(),
@@ -100,6 +101,7 @@ class DirectView(View):
                 self.label,
                 self.retries,
                 options,
+                timeout=seconds,
             )
             for target in chosen
         ]
@@ -250,8 +252,11 @@ class DirectView(View):
         dist : str
             ``'b'``: blocks, ``'r'``: like cards.
         ordered : bool
+        timeout : float, optional
+            Seconds that the call for one item may take; by default the view's.
         """
         dist = options.pop("dist", "b")
+        timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
         if options:
             raise TypeError(f"map does not know the options {sorted(options)}")
@@ -263,7 +268,9 @@ class DirectView(View):
         for p in range(parts):
             part = partition.getPartition(items, p, parts, count)
             chunks.append((part, len(part), chosen[p]))
-        return self._submit_chunks(f, chunks, partition, star=star, ordered=ordered)
+        return self._submit_chunks(
+            f, chunks, partition, star=star, ordered=ordered, timeout=timeout
+        )
 
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
         """Call ``f`` on each engine with its part of the sequences; join the results."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.client.lazymap import LazyMap
 from ipyasyncresult.client.view import (
     View,
+    call_seconds,
     chunks_of,
     describe_from,
     function_name,
@@ -53,6 +54,8 @@ class LoadBalancedView(View):
         task = m.Task(
             client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
         )
+        if self.timeout is not None:
+            task.timeout = call_seconds(self.timeout)
         if not buffers:
             tally = Tally()
             record = client.submit_one(function, task, tally)
@@ -73,8 +76,11 @@ class LoadBalancedView(View):
             Items per task; by default 1, and more when there are more than 1,024 items.
         ordered : bool
             False: iteration gives items in the order of arrival.
+        timeout : float, optional
+            Seconds that the call for one item may take; by default the view's.
         """
         chunksize = options.pop("chunksize", None)
+        timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
         _refuse(options)
         check_chunksize(chunksize)
@@ -89,6 +95,7 @@ class LoadBalancedView(View):
             star=star,
             ordered=ordered,
             describe_item=describe_from(items),
+            timeout=timeout,
         )
 
     def imap(

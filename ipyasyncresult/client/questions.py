@@ -220,6 +220,11 @@ class HubQuestions:
         engines = {int(engine_id): about for engine_id, about in answer["engines"].items()}
         return {**engines, "unassigned": answer["unassigned"]}
 
+    def hub_status(self) -> dict[str, Any]:
+        """About the hub: its process, its versions, how many clients and unfinished tasks."""
+        status: dict[str, Any] = self._connection.ask("status")
+        return status
+
 
 class TaskLookup:
     """Something about tasks by id, asked for when it is looked up.

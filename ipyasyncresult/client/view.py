@@ -12,6 +12,7 @@ from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
+from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -19,12 +20,27 @@ from ipyasyncresult.worker.functions import dump_arguments, dump_function
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
-__all__ = ["View", "function_name"]
+__all__ = ["View", "call_seconds", "function_name"]
 
 
 def function_name(function: object) -> str:
     """A name for people."""
     return getattr(function, "__name__", None) or type(function).__name__
+
+
+def call_seconds(timeout: float | None) -> float:
+    """How long a call may take, as it travels: 0.0 for as long as it likes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When `timeout` is no number of seconds above 0 (nor -1, None or inf: no limit).
+    """
+    if timeout is None:
+        return 0.0
+    if timeout == 0 and not isinstance(timeout, bool):
+        raise ValueError("timeout of a task must be seconds > 0, or None for no limit, not 0")
+    return check_timeout(timeout) or 0.0
 
 
 class View:
@@ -40,6 +56,11 @@ class View:
         Put on every task submitted through this view.
     retries : int
         How often a task is run again when its engine died under it.
+    timeout : float or None
+        Seconds that a call may take, by the engine's clock and without the time that it waits; of a
+        map: the call for each item.  One that takes longer is interrupted, and its engine replaced
+        when that does not help within 2 seconds; it fails with
+        :class:`~ipyasyncresult.TaskTimeout`, and is not tried again.
     """
 
     def __init__(self, client: AnyClient) -> None:
@@ -48,10 +69,11 @@ class View:
         self.track = False
         self.label: str | None = None
         self.retries = 0
+        self.timeout: float | None = None
 
     @contextmanager
     def temp_flags(self, **flags: Any) -> Iterator[None]:
-        """Other flags (``block``, ``label``, ``retries``, ...) within the context."""
+        """Other flags (``block``, ``label``, ``retries``, ``timeout``, ...) within the context."""
         for name in flags:
             if name.startswith("_") or name not in vars(self):
                 raise AttributeError(f"a view has no flag {name!r}")
@@ -128,8 +150,10 @@ class View:
         star: bool,
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
+        timeout: float | None = None,
     ) -> AsyncMapResult:
         """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
+        seconds = call_seconds(self.timeout if timeout is None else timeout)
         function = dump_function(f)
         client = self.client
         tasks = []
@@ -151,6 +175,7 @@ class View:
                     self.label,
                     self.retries,
                     items=count,
+                    timeout=seconds,
                 )
             )
             first += count

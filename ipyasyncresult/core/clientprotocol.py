@@ -27,8 +27,10 @@ class ClientProtocol(Protocol):
     def abort(self, msg_ids: Sequence[str] | None = None) -> dict[str, str]:
         """Take back queued tasks; says per task what happened: aborted, running, finished."""
 
-    def interrupt(self, msg_ids: Sequence[str] | None = None) -> dict[str, str]:
-        """Raise KeyboardInterrupt in running tasks; says per task what happened."""
+    def interrupt(
+        self, msg_ids: Sequence[str] | None = None, sig: int | str = "SIGINT"
+    ) -> dict[str, str]:
+        """Signal running tasks (SIGINT: KeyboardInterrupt); says per task what happened."""
 
     def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
         """Submit the same work again; new records with new ids."""

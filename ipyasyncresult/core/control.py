@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ipyasyncresult.core.clientprotocol import ClientProtocol
@@ -38,9 +39,20 @@ class Controllable:
         """Take back the tasks that have not started; says per task what happened."""
         return self._client.abort([r.msg_id for r in self.records if r.received is None])
 
-    def interrupt(self) -> dict[str, str]:
-        """Raise KeyboardInterrupt in the tasks that run; says per task what happened."""
-        return self._client.interrupt([r.msg_id for r in self.records if r.received is None])
+    def interrupt(self, signal: int | str = "SIGINT") -> dict[str, str]:
+        """Signal the tasks that run, by default with a KeyboardInterrupt; says per task what
+        happened.
+
+        Parameters
+        ----------
+        signal : int or str
+            ``'SIGTERM'`` or ``'SIGKILL'`` for tasks that do not listen to ``'SIGINT'``: that ends
+            their engines, which are replaced.
+        """
+        pending = [r.msg_id for r in self.records if r.received is None]
+        if signal in ("SIGINT", SIGINT):
+            return self._client.interrupt(pending)
+        return self._client.interrupt(pending, signal)
 
     def aborted(self) -> bool:
         """Whether all tasks were taken back before they ran."""

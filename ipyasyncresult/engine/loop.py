@@ -29,6 +29,7 @@ import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
@@ -36,6 +37,7 @@ from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
+from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit
 
 __all__ = ["EngineLoop", "EngineSettings", "run_engine"]
 
@@ -72,7 +74,7 @@ class EngineSettings:
 
 
 def run_engine(
-    settings: EngineSettings, engine_id: int, uuid: str, counter: mmap, files: tuple[int, int]
+    settings: EngineSettings, engine_id: int, uuid: str, page: mmap, files: tuple[int, int]
 ) -> None:
     """Be an engine until the hub says stop.  The main thread of a process of its own."""
     sys.path[:] = settings.import_path or sys.path
@@ -80,15 +82,8 @@ def run_engine(
     capture.install()
     faulthandler.enable(2)  # the nursery reads there what a crash was about
     runner = Runner(capture, EngineShell.instance())
-    loop = EngineLoop(settings, runner, capture, counter)
-
-    def interrupt(*_: object) -> None:
-        """An interrupt is for user code; one that comes between two tasks has nothing to do."""
-        __tracebackhide__ = True  # tracebacks end where the user's code was
-        if runner.running:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
+    loop = EngineLoop(settings, runner, capture, page)
+    signal.signal(signal.SIGINT, loop.interrupt)
     loop.run(engine_id, uuid)
 
 
@@ -108,18 +103,18 @@ class EngineLoop:
     settings : EngineSettings
     runner : Runner
     capture : Capture
-    counter : mmap
-        Eight bytes shared with the parent: how many tasks were begun.  After a death it tells
-        which of the tasks sent here had run.
+    page : mmap
+        Shared with the parent (see ``engine/page.py``): what runs here, and how many tasks were
+        begun, which after a death tells which of the tasks sent here had run.
     """
 
     def __init__(
-        self, settings: EngineSettings, runner: Runner, capture: Capture, counter: mmap
+        self, settings: EngineSettings, runner: Runner, capture: Capture, page: mmap
     ) -> None:
         self._settings = settings
         self._runner = runner
         self._capture = capture
-        self._counter = memoryview(counter).cast("Q")
+        self._page = numbers_of(page)
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
         self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
@@ -130,8 +125,10 @@ class EngineLoop:
         self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
         self._announced = False
+        self._limit: TimeLimit | None = None  # of the current task
         self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._stopping = False
+        self.dropped = 0  # malformed messages
         self._pid = os.getpid()
 
     def run(self, engine_id: int, uuid: str) -> None:
@@ -174,37 +171,72 @@ class EngineLoop:
 
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
+        if task.timeout:
+            self._flush()  # it may end with this engine: finished work must not
+            self._limit = TimeLimit(task.timeout, self._set_deadline)
         self._current = task
         self._announced = False
         self._began = time.time()
-        self._counter[0] += 1
+        page = self._page
+        page[BEGUN] += 1
+        page[RUNNING] = task_number(task.msg_id)
         recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
         self._turn.release()
         try:
             outcome = self._execute(task, function, buffers, recorder)
         finally:
+            if os.getpid() != self._pid:
+                # A task forked, and its child must not speak for this engine.  Nor may it ask for
+                # the turn: the pump, which is not in the child, may have had it.
+                os._exit(0)
             self._turn.acquire()
-        if os.getpid() != self._pid:
-            os._exit(0)  # a task forked: its child must not speak for this engine
-        self._current = None
+        page[RUNNING] = 0
+        self._current = self._limit = None
         self._take_outputs(task, recorder)
         self._add_outcome(task, outcome)
 
     def _execute(
         self, task: m.Task, function: bytes, buffers: Sequence[Any], recorder: Recorder
     ) -> Outcome:
-        runner = self._runner
+        runner, limit = self._runner, self._limit
         if task.kind == m.CALL:
-            return runner.run_call(function, task.arguments, buffers, recorder=recorder)
+            return runner.run_call(
+                function, task.arguments, buffers, recorder=recorder, limit=limit
+            )
         if task.kind == m.CELL:
             return runner.run_cell(
-                function.decode(),
+                function.decode(errors="replace"),
                 silent=bool(task.options & m.SILENT),
                 store_history=not task.options & m.NO_HISTORY,
                 recorder=recorder,
+                limit=limit,
             )
         star = task.kind == m.STAR_CHUNK
-        return runner.run_chunk(function, task.arguments, buffers, star=star, recorder=recorder)
+        return runner.run_chunk(
+            function, task.arguments, buffers, star=star, recorder=recorder, limit=limit
+        )
+
+    def _set_deadline(self, when: float) -> None:
+        self._page[DEADLINE] = int(when * 1e9)
+
+    def interrupt(self, *_: object) -> None:
+        """The handler of SIGINT: raise in the task that is meant, and in no other.
+
+        It is for user code; one that comes between two tasks has nothing to do.
+        """
+        __tracebackhide__ = True  # tracebacks end where the user's code was
+        page, limit = self._page, self._limit
+        due: TimedOut | bool = False
+        meant = 0
+        if os.getpid() == self._pid:  # a task's forked children have no part in this
+            meant, page[MEANT] = page[MEANT], 0
+            due = limit is not None and limit.take_due()
+        if not self._runner.running or due is True:
+            return
+        if due:
+            raise due
+        if meant in (0, page[RUNNING]):
+            raise KeyboardInterrupt
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
@@ -238,7 +270,9 @@ class EngineLoop:
                 self._pump()
 
     def _pump(self) -> None:
-        task = self._current
+        task, limit = self._current, self._limit
+        if limit is not None and limit.is_over():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
@@ -256,23 +290,28 @@ class EngineLoop:
         """Take in every message that is there."""
         while waiting(self._socket):
             header, frames = receive(self._socket)
-            message = m.decode_to_engine(header)
-            if isinstance(message, m.Run):
-                self._enqueue(message, frames)
-            elif isinstance(message, m.Recall):
-                self._give_back(message.msg_ids)
-            else:
-                self._stopping = True
+            try:
+                message = m.decode_to_engine(header)
+                if isinstance(message, m.Run):
+                    self._enqueue(message, frames)
+                elif isinstance(message, m.Recall):
+                    self._give_back(message.msg_ids)
+                else:
+                    self._stopping = True
+            except (*m.MALFORMED, IndexError):
+                self.dropped += 1
 
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions
         position = 0
+        entries: list[tuple[m.Task, bytes, Sequence[Any]]] = []
         for task in message.tasks:
             buffers: Sequence[Any] = ()
             if task.frames:
                 buffers = [frame.buffer for frame in frames[position : position + task.frames]]
                 position += task.frames
-            self._queue.append((task, functions[task.function], buffers))
+            entries.append((task, functions[task.function], buffers))
+        self._queue += entries  # all of a message or nothing
 
     def _give_back(self, msg_ids: list[str] | None) -> None:
         wanted = None if msg_ids is None else set(msg_ids)

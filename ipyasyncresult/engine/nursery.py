@@ -21,38 +21,55 @@ import time
 from typing import Any, NoReturn
 
 from ipyasyncresult.engine.loop import EngineSettings, run_engine
+from ipyasyncresult.engine.memory import OutOfMemory
+from ipyasyncresult.engine.page import BEGUN, PAGE_BYTES, numbers_of
+from ipyasyncresult.engine.signalling import end_if_overdue, send_signal, signal_task
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
 from ipyasyncresult.worker.shell import EngineShell
 
 __all__ = ["Nursery"]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_LOOK = 0.25
+"""Seconds between two looks for tasks that are over their time."""
 _PATIENCE = 1.0
 """Seconds that engines have to end by themselves before they are killed."""
-_COUNTER_BYTES = 8
 
 
 class Child:
     """One engine, as its parent knows it."""
 
-    __slots__ = ("counter", "engine_id", "pid", "stderr", "stdout", "uuid")
+    __slots__ = (
+        "engine_id",
+        "memory",
+        "overdue",  # it was killed, as its task did not end in time
+        "page",
+        "pid",
+        "stderr",
+        "stdout",
+        "stopped",  # as the hub was told
+        "uuid",
+    )
 
     def __init__(self, engine_id: int, uuid: str) -> None:
         self.engine_id = engine_id
         self.uuid = uuid
         self.pid = 0
-        # The child writes how many tasks it began; the page outlives it.
-        self.counter = mmap.mmap(-1, _COUNTER_BYTES)
+        self.stopped = self.overdue = False
+        # The child writes what it is at; the page outlives it.
+        self.memory = mmap.mmap(-1, PAGE_BYTES)
+        self.page = numbers_of(self.memory)
         self.stdout = create_capture_file("stdout")
         self.stderr = create_capture_file("stderr")
 
     def begun(self) -> int:
         """How many tasks the engine ever began."""
-        return int.from_bytes(self.counter[:_COUNTER_BYTES], sys.byteorder)
+        return int(self.page[BEGUN])
 
     def close(self) -> None:
         """Give back what was kept for it."""
-        self.counter.close()
+        self.page.release()
+        self.memory.close()
         os.close(self.stdout)
         os.close(self.stderr)
 
@@ -70,6 +87,7 @@ class Nursery:
         self._hub = hub
         self._children: dict[int, Child] = {}  # by pid
         self._settings: EngineSettings | None = None
+        self._memory = OutOfMemory()
         self._unread = b""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -87,7 +105,8 @@ class Nursery:
         gc.freeze()
         while True:
             watched: list[Any] = [self._hub, self._wake_read]
-            ready, _, _ = select.select(watched, [], [])
+            ready, _, _ = select.select(watched, [], [], _LOOK)
+            self._end_overdue()
             if self._wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
@@ -114,13 +133,32 @@ class Nursery:
             self._settings = EngineSettings(**wish["settings"])
         elif "fork" in wish:
             self._fork(wish["fork"], wish["uuid"])
+        elif "task" in wish:
+            self._signal_task(wish)
         elif "signal" in wish:
             for child in self._children.values():
                 if child.uuid == wish["uuid"]:
-                    _signal(child.pid, wish["signal"], group=wish["group"])
+                    send_signal(child.pid, wish["signal"], group=wish["group"])
+
+    def _signal_task(self, wish: dict[str, Any]) -> None:
+        found = [child for child in self._children.values() if child.uuid == wish["uuid"]]
+        for child in found:
+            hit = signal_task(child, wish["task"], wish["signal"])
+            self._tell("signalled", child, request=wish["request"], hit=hit, begun=child.begun())
+        if not found:
+            notice = {"event": "signalled", "uuid": wish["uuid"], "request": wish["request"]}
+            self._say({**notice, "hit": False, "begun": 0})
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic_ns()
+        for child in self._children.values():
+            child.overdue = child.overdue or end_if_overdue(child, now)
 
     def _tell(self, event: str, child: Child, **more: Any) -> None:
         notice = {"event": event, "engine_id": child.engine_id, "uuid": child.uuid, **more}
+        self._say(notice)
+
+    def _say(self, notice: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the hub is gone: the next turn ends everything
             self._hub.sendall(json.dumps(notice).encode() + b"\n")
 
@@ -134,7 +172,7 @@ class Nursery:
         except OSError as error:  # out of processes, memory or descriptors
             notice = {"event": "exited", "engine_id": engine_id, "uuid": uuid, "begun": 0}
             notice["stderr"] = f"cannot start an engine: {error}"
-            self._hub.sendall(json.dumps(notice).encode() + b"\n")
+            self._say(notice)
             return
         if pid == 0:
             self._become_engine(child)
@@ -161,7 +199,7 @@ class Nursery:
                 self._settings,
                 child.engine_id,
                 child.uuid,
-                child.counter,
+                child.memory,
                 (child.stdout, child.stderr),
             )
             code = 0
@@ -185,22 +223,29 @@ class Nursery:
             if child is None:
                 continue
             if os.WIFSTOPPED(status):
+                child.stopped = True
                 self._tell("stopped", child)
             elif os.WIFCONTINUED(status):
-                self._tell("continued", child)
+                if child.stopped:  # not if it was held still for a moment only
+                    child.stopped = False
+                    self._tell("continued", child)
             else:
                 self._bury(child, status)
 
     def _bury(self, child: Child, status: int) -> None:
         del self._children[child.pid]
-        _signal(child.pid, signal.SIGKILL, group=True)  # what it started
-        died = (
+        send_signal(child.pid, signal.SIGKILL, group=True)  # what it started
+        died: dict[str, Any] = (
             {"signal": signal.Signals(os.WTERMSIG(status)).name}
             if os.WIFSIGNALED(status)
             else {"exit_code": os.WEXITSTATUS(status)}
         )
         stderr = read_tail(child.stderr)
-        self._tell("exited", child, begun=child.begun(), stderr=stderr, **died)
+        if died.get("signal") == "SIGKILL" and self._memory.has_struck():
+            died["oom"] = True
+        self._tell(
+            "exited", child, begun=child.begun(), stderr=stderr, overdue=child.overdue, **died
+        )
         child.close()
 
     # -- the end ---------------------------------------------------------------------------------
@@ -209,7 +254,7 @@ class Nursery:
         """Engines that were told to stop go by themselves; the others are ended."""
         for number in (signal.SIGTERM, signal.SIGCONT):
             for pid in self._children:
-                _signal(pid, number, group=True)
+                send_signal(pid, number, group=True)
         deadline = time.monotonic() + _PATIENCE
         while self._children and time.monotonic() < deadline:
             select.select([self._wake_read], [], [], max(0.0, deadline - time.monotonic()))
@@ -217,17 +262,9 @@ class Nursery:
                 os.read(self._wake_read, 4096)
             self._reap()
         for pid in list(self._children):
-            _signal(pid, signal.SIGKILL, group=True)
+            send_signal(pid, signal.SIGKILL, group=True)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-
-
-def _signal(pid: int, number: int, *, group: bool) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if group:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -6,16 +6,18 @@ import logging
 import math
 import secrets
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ipyasyncresult.hub.nanny import Nanny
-from ipyasyncresult.hub.records import EngineState
+from ipyasyncresult.hub.records import RESTART, EngineState
 from ipyasyncresult.hub.settings import HubSettings
+from ipyasyncresult.hub.signalling import Signaller
 from ipyasyncresult.hub.state import HubState
-from ipyasyncresult.wire.messages import Answer, EngineNews, Interrupt, Register
+from ipyasyncresult.wire.messages import EngineNews, Register
 from ipyasyncresult.wire.versions import refusal
 
 __all__ = ["EngineKeeper"]
@@ -46,6 +48,7 @@ class EngineKeeper:
         self.by_identity: dict[bytes, EngineState] = {}  # every engine that may still speak
         self.gave_up = ""  # why no more engines are started
         self.nanny = nanny
+        self.signaller = Signaller(state, self)
         self._by_uuid: dict[str, EngineState] = {}
         self._verdicts: deque[tuple[float, EngineState, dict[str, Any]]] = deque()
         self._deaths: deque[float] = deque()
@@ -94,6 +97,9 @@ class EngineKeeper:
             if event == "gone":
                 self._nursery_gone(notice["stderr"], now)
                 return
+            if event == "signalled":
+                self.signaller.answered(notice)
+                continue
             engine = self._by_uuid.get(notice["uuid"])
             if engine is None:
                 continue
@@ -126,13 +132,23 @@ class EngineKeeper:
             "signal": notice.get("signal"),
             "stderr": notice.get("stderr", ""),
             "before_ready": not was_ready,
+            "host": socket.gethostname(),
         }
+        if notice.get("oom"):
+            details["oom"] = True
+        if notice.get("overdue"):
+            details["overdue"] = True
+        elif engine.ending == RESTART:
+            details["on_request"] = "restarted on request"
+        elif engine.ending and engine.ending == details["signal"]:
+            details["on_request"] = f"{engine.ending} was sent on request"
         _log.info("engine %s died: %s", engine.engine_id, details)
         self._state.engine_lost(engine, notice.get("begun", 0), details)
         self._replace(engine, details, now)
 
     def _replace(self, engine: EngineState, details: dict[str, Any], now: float) -> None:
-        self._deaths.append(now)
+        if "overdue" not in details and "on_request" not in details:
+            self._deaths.append(now)
         while self._deaths and self._deaths[0] < now - self._settings.restart_window:
             self._deaths.popleft()
         # An engine that was killed or crashed in a task is one thing, engines that do not even
@@ -167,28 +183,27 @@ class EngineKeeper:
         if not self._closing:
             self.nanny = Nanny(self._settings.engine_settings)
 
-    # -- signals ---------------------------------------------------------------------------------
+    # -- on request ------------------------------------------------------------------------------
 
-    def interrupt(self, wish: Interrupt) -> Answer:
-        """Signal the engines that run these tasks, or these engines."""
+    def restart(self, engine_ids: list[int] | None) -> dict[str, str]:
+        """End these engines (None: all) and start new ones in their places.
+
+        Engines that were given up after many deaths are started again, too.
+        """
         outcome: dict[str, str] = {}
-        for engine_id in wish.engines or ():
-            engine = self._state.engines.get(engine_id)
-            outcome[str(engine_id)] = "signalled" if engine is not None else "no such engine"
+        running = {engine.engine_id: engine for engine in self._by_uuid.values()}
+        for engine_id in range(self._wanted) if engine_ids is None else engine_ids:
+            engine = running.get(engine_id)
             if engine is not None:
-                self.nanny.signal(engine.uuid, wish.signal)
-        for msg_id in wish.msg_ids or ():
-            held = self._state.tasks.get(msg_id)
-            if held is None:
-                outcome[msg_id] = "unknown"
-            elif held.final is not None:
-                outcome[msg_id] = "finished"
-            elif held.engine is not None and next(iter(held.engine.assigned)) == msg_id:
-                outcome[msg_id] = "interrupting"
-                self.nanny.signal(held.engine.uuid, wish.signal)
-            else:
-                outcome[msg_id] = "queued"
-        return Answer(wish.request, outcome)
+                engine.ending = RESTART
+                self.nanny.signal(engine.uuid, signal.SIGKILL, group=True)
+            elif 0 <= engine_id < self._wanted:
+                self.gave_up = ""
+                self._deaths.clear()
+                self._fork(engine_id)
+            known = 0 <= engine_id < self._wanted
+            outcome[str(engine_id)] = "restarting" if known else "no such engine"
+        return outcome
 
     def close(self) -> None:
         """End all engines; waits at most a few seconds."""

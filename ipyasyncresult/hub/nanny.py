@@ -17,8 +17,10 @@ import sys
 import tempfile
 from typing import Any
 
-__all__ = ["Nanny"]
+__all__ = ["NURSERY", "Nanny"]
 
+NURSERY = "ipyasyncresult.engine"
+"""The module that is run."""
 _READ_BYTES = 1 << 16
 _LAST_WORDS = 2000  # characters
 
@@ -37,7 +39,7 @@ class Nanny:
         self._mine.setblocking(False)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ipyasyncresult.engine", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", NURSERY, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stderr=self._printed,
             pass_fds=[theirs.fileno()],
@@ -59,6 +61,10 @@ class Nanny:
         """Ask to send a signal to an engine, or to its whole process group."""
         self._say({"signal": number, "uuid": uuid, "group": group})
 
+    def signal_task(self, uuid: str, msg_id: str, number: int, request: int) -> None:
+        """Ask to signal an engine if it runs that task; answered with ``signalled``."""
+        self._say({"signal": number, "uuid": uuid, "task": msg_id, "request": request})
+
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it died: the next read says so
             self._mine.setblocking(True)
@@ -66,7 +72,8 @@ class Nanny:
             self._mine.setblocking(False)
 
     def read(self) -> list[dict[str, Any]]:
-        """What happened: ``forked``, ``exited``, ``stopped``, ``continued``; then ``gone``."""
+        """What happened: ``forked``, ``exited``, ``stopped``, ``continued``, ``signalled``; at the
+        end ``gone``."""
         notices: list[dict[str, Any]] = []
         while self.alive:
             try:

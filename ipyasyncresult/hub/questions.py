@@ -29,6 +29,7 @@ class Questions:
             "purge": self.purge,
             "queue_status": self.queue_status,
             "add_engines": self.add_engines,
+            "restart": self.restart,
             "status": self.status,
         }
 
@@ -52,6 +53,8 @@ class Questions:
     def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
         """Run ended tasks again under new ids; returns the old ids whose work is not kept."""
         del request
+        if not all(type(new) is str and new not in self._state.tasks for new in again.values()):
+            raise ValueError("the new ids must be strings that are no task's yet")
         return self._state.resubmit(session, again, self._server.clock())
 
     def find(self, session: str, request: int, which: str | int | list[str]) -> dict[str, Any]:
@@ -101,6 +104,13 @@ class Questions:
         if count < 1:
             raise ValueError(f"the number of engines must be >= 1, not {count!r}")
         return self._server.keeper.add(count)
+
+    def restart(
+        self, session: str, request: int, engines: list[int] | None = None
+    ) -> dict[str, str]:
+        """End engines and start others in their places; what happens to each."""
+        del session, request
+        return self._server.keeper.restart(engines)
 
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""

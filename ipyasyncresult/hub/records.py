@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from ipyasyncresult.hub.abort import AbortRequest
     from ipyasyncresult.hub.archive import GroupEntry
 
-__all__ = ["EngineState", "HubTask"]
+__all__ = ["RESTART", "EngineState", "HubTask"]
+
+RESTART = "restart"
 
 
 class HubTask:
@@ -25,6 +27,7 @@ class HubTask:
         "frames",  # out-of-band frames of the arguments
         "function",  # pickled function or cell source; shared by the tasks of a message
         "group",  # GroupEntry or None
+        "killed_by_oom",  # how often its engine was killed under it for want of memory
         "listeners",  # further sessions that want its news
         "outputs",  # list of encoded outputs or None
         "result_frames",  # out-of-band frames of the result
@@ -44,6 +47,7 @@ class HubTask:
         self.session = session
         self.submitted = submitted
         self.retries_left = task.retries
+        self.killed_by_oom = 0
         self.engine: EngineState | None = None
         self.estimate = 0.0
         self.started = 0.0
@@ -107,6 +111,7 @@ class EngineState:
 
     __slots__ = (
         "assigned",  # tasks given to it and not ended, in the order in which it runs them
+        "ending",  # on request: RESTART, or the name of the signal that it was sent; else empty
         "engine_id",
         "finished",  # how many tasks it reported as ended
         "identity",  # its routing id, issued by the hub
@@ -127,6 +132,7 @@ class EngineState:
         self.pid = 0
         self.ready = False
         self.stopped = False
+        self.ending = ""
         self.recalling = False
         self.load = 0.0
         self.finished = 0

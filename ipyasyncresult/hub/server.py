@@ -24,7 +24,7 @@ from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import ClusterFile, remove_folder, socket_url
+from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder, socket_url
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version, refusal
 
@@ -165,7 +165,7 @@ class HubServer:
         elif isinstance(message, m.Abort):
             self.state.abort(session, message.request, message.msg_ids)
         elif isinstance(message, m.Interrupt):
-            self.state.answers.append((session, self.keeper.interrupt(message)))
+            self.keeper.signaller.interrupt(session, message)
         elif isinstance(message, m.Ask):
             self.questions.answer(session, message)
         elif isinstance(message, m.Shutdown):
@@ -283,6 +283,7 @@ class HubServer:
             package=__version__,
             python=python_version(),
             persist=self.settings.persist,
+            pid_start=process_start(os.getpid()) or 0,
         )
 
     def describe(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 
 from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.blame import verdict
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -196,6 +197,7 @@ class HubState:
         held_tasks = list(engine.assigned.values())
         engine.assigned.clear()
         ran = max(begun - engine.finished, 0)
+        guilty = held_tasks[ran - 1] if 0 < ran <= len(held_tasks) else None  # what it ran last
         for held in reversed(held_tasks[ran:]):
             held.engine = None
             if held.aborts:
@@ -204,13 +206,12 @@ class HubState:
                 self.scheduler.requeue(held)
         for held in held_tasks[:ran]:
             held.engine = None
-            if held.retries_left > 0 and not held.aborts:
-                held.retries_left -= 1
+            fate = verdict(held, engine, details, guilty=held is guilty)
+            if isinstance(fate, Requeued):
                 self.scheduler.requeue(held)
-                self._tell(held, Requeued(held.task.msg_id))
+                self._tell(held, fate)
             else:
-                lost = LostTask(held.task.msg_id, "engine", details, engine.engine_id)
-                self._end(held, lost)
+                self._end(held, fate)
 
     def fail_queued(self, targets: Iterable[int] | None, details: dict[str, Any]) -> None:
         """End what waits for engines that will not come; None: everything that waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from signal import SIGINT
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -18,7 +19,7 @@ from ipyasyncresult.core.outcome import make_remote_error
 from ipyasyncresult.core.outputs import Output, OutputKind
 from ipyasyncresult.core.partition import ChunkResult, Map
 from ipyasyncresult.core.task import FINAL, Status, TaskRecord
-from ipyasyncresult.errors import HubError, TaskAborted, UnknownTaskError
+from ipyasyncresult.errors import CapabilityError, HubError, TaskAborted, UnknownTaskError
 from ipyasyncresult.testing.clock import ManualClock
 from ipyasyncresult.wire.messages import LostTask
 from ipyasyncresult.worker.failures import describe_failure
@@ -264,8 +265,12 @@ class FakeClient:
 
         return self._outcomes(msg_ids, {Status.PENDING: (take_back, "aborted")})
 
-    def interrupt(self, msg_ids: Sequence[str] | None = None) -> dict[str, str]:
+    def interrupt(
+        self, msg_ids: Sequence[str] | None = None, sig: int | str = "SIGINT"
+    ) -> dict[str, str]:
         """Raise KeyboardInterrupt in running tasks, by default in all of them."""
+        if sig not in ("SIGINT", SIGINT):
+            raise CapabilityError(f"hand-played engines cannot be sent {sig!r}, only 'SIGINT'")
         stop = partial(self.fail, error=KeyboardInterrupt())
         return self._outcomes(
             msg_ids, {Status.RUNNING: (stop, "interrupting"), Status.PENDING: (None, "queued")}

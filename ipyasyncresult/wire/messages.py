@@ -96,6 +96,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     """Of a cell: SILENT, NO_HISTORY.  Of a call: FIRST, engines that come later run it first."""
     items: int = 1
     """How many items of a map it stands for."""
+    timeout: float = 0.0
+    """Seconds that the call, or the call for each item, may take; 0: as long as it likes."""
 
 
 class Group(msgspec.Struct, array_like=True, gc=False):
@@ -219,7 +221,7 @@ class LostTask(msgspec.Struct, array_like=True, tag=4, gc=False):
 
     msg_id: str
     reason: str
-    """``'aborted'`` or ``'engine'``."""
+    """``'aborted'``, ``'engine'`` (it died) or ``'timeout'`` (it was killed for that)."""
     details: dict[str, Any]
     engine_id: int = -1
 

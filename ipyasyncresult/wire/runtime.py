@@ -26,11 +26,15 @@ __all__ = [
     "clean_stale_folders",
     "cluster_folder",
     "is_alive",
+    "living_cluster",
     "new_cluster_id",
+    "process_start",
     "read_cluster_file",
     "remove_folder",
     "runtime_folder",
     "socket_url",
+    "state_folder",
+    "state_root",
     "write_cluster_file",
 ]
 
@@ -53,6 +57,11 @@ class ClusterFile(msgspec.Struct, kw_only=True):
     package: str
     python: str
     persist: bool = False
+    pid_start: int = 0
+    """When the kernel started the hub, in its own ticks: numbers of processes are used again."""
+    nursery: int = 0
+    """Of a persistent cluster: the process that starts the hub again when it dies."""
+    nursery_start: int = 0
 
 
 def runtime_folder() -> Path:
@@ -110,12 +119,7 @@ def cluster_folder(cluster_id: str, *, create: bool = False) -> Path:
     RuntimeFolderError
         When the path is too long for a socket, or not private.
     """
-    if type(cluster_id) is not str or not _CLUSTER_ID.fullmatch(cluster_id):
-        raise ValueError(
-            "cluster_id must be 1 to 32 letters, digits, '-', '_' or '.', "
-            f"starting with a letter or digit, not {cluster_id!r}"
-        )
-    folder = runtime_folder() / cluster_id
+    folder = runtime_folder() / _checked(cluster_id)
     limit = _MAX_SOCKET_PATH if sys.platform == "linux" else 103
     if len(os.fsencode(folder / "engines")) > limit:
         raise RuntimeFolderError(
@@ -125,6 +129,47 @@ def cluster_folder(cluster_id: str, *, create: bool = False) -> Path:
     if create:
         folder.mkdir(mode=0o700)
     if folder.exists():
+        check_private(folder)
+    return folder
+
+
+def _checked(cluster_id: str) -> str:
+    if type(cluster_id) is not str or not _CLUSTER_ID.fullmatch(cluster_id):
+        raise ValueError(
+            "cluster_id must be 1 to 32 letters, digits, '-', '_' or '.', "
+            f"starting with a letter or digit, not {cluster_id!r}"
+        )
+    return cluster_id
+
+
+def state_root() -> Path:
+    """Where clusters keep what outlives them: ``$XDG_STATE_HOME/ipyasyncresult``.
+
+    Without that variable: ``~/.local/state/ipyasyncresult``.  A disk, not memory.
+    """
+    base = os.environ.get("XDG_STATE_HOME", "")
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state"
+    return root / "ipyasyncresult"
+
+
+def state_folder(cluster_id: str, *, create: bool = False) -> Path:
+    """The folder of one cluster's store.
+
+    Raises
+    ------
+    ValueError
+        When the id is not fit for a file name.
+    RuntimeFolderError
+        When the folder is not private.
+    """
+    folder = state_root() / _checked(cluster_id)
+    if create:
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for level in (folder.parent, folder):
+            with contextlib.suppress(FileExistsError):
+                level.mkdir(mode=0o700)
+            check_private(level)
+    elif folder.exists():
         check_private(folder)
     return folder
 
@@ -160,19 +205,37 @@ def clean_stale_folders() -> None:
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > _STARTING:
                     remove_folder(folder)
-        elif not is_alive(described.pid):
+        elif not living_cluster(described):
             remove_folder(folder)
 
 
-def is_alive(pid: int) -> bool:
-    """Whether there is a process of this number."""
+def living_cluster(described: ClusterFile) -> bool:
+    """Whether its hub lives, or who would start it again does."""
+    return is_alive(described.pid, described.pid_start) or (
+        described.nursery > 0 and is_alive(described.nursery, described.nursery_start)
+    )
+
+
+def is_alive(pid: int, start: int = 0) -> bool:
+    """Whether there is a process of this number (that started then).  A zombie is none."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        return not start
+    now = process_start(pid)
+    return now is None or (now > 0 and start in (0, now))
+
+
+def process_start(pid: int) -> int | None:
+    """When a process started, in the kernel's ticks; 0 when it is dead, None without /proc."""
+    try:
+        # After the name, which may hold anything: state is field 3, the start field 22 (proc(5)).
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0 if Path("/proc/self/stat").exists() else None
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def remove_folder(folder: Path) -> None:

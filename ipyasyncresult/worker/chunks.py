@@ -14,6 +14,7 @@ from ipyasyncresult.worker.awaiting import AWAITED, settle
 from ipyasyncresult.worker.failures import describe_call, describe_failure
 from ipyasyncresult.worker.loaded import LoadedFunction, load_function
 from ipyasyncresult.worker.pickling import dump_result
+from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit, task_timeout
 
 __all__ = ["ChunkResult", "apply_chunk", "fail_unpicklable"]
 
@@ -28,7 +29,9 @@ def fail_unpicklable(result: ChunkResult) -> None:
             result.values[index] = None
 
 
-def apply_chunk(function: bytes, chunk: Sequence[Any], star: bool = False) -> ChunkResult:
+def apply_chunk(
+    function: bytes, chunk: Sequence[Any], star: bool = False, limit: TimeLimit | None = None
+) -> ChunkResult:
     """Call the function once for each item; an item that fails does not lose its siblings.
 
     Parameters
@@ -39,22 +42,30 @@ def apply_chunk(function: bytes, chunk: Sequence[Any], star: bool = False) -> Ch
         The items; with `star`, tuples of arguments.
     star : bool
         Call ``f(*item)``.
+    limit : TimeLimit, optional
+        Of each item: one that takes longer fails, the others go on.
 
     Raises
     ------
     BaseException
         Whatever loading the function raises.
     """
-    run = _ChunkRun(load_function(function), chunk, star)
-    run.call_all()
+    run = _ChunkRun(load_function(function), chunk, star, limit)
+    if limit is None:
+        run.call_all()
+    else:
+        run.call_each(limit)
     if run.values and isinstance(run.values[0], AWAITED):
         run.settle_all()
     return ChunkResult(run.values, run.failures)
 
 
 class _ChunkRun:
-    def __init__(self, loaded: LoadedFunction, chunk: Sequence[Any], star: bool) -> None:
+    def __init__(
+        self, loaded: LoadedFunction, chunk: Sequence[Any], star: bool, limit: TimeLimit | None
+    ) -> None:
         self.loaded = loaded
+        self.limit = limit
         self.chunk = chunk
         self.star = star
         self.values: list[Any] = []
@@ -77,9 +88,34 @@ class _ChunkRun:
                         break
                     self.fail(len(values), error)
                     values.append(None)
-                    if isinstance(error, KeyboardInterrupt):
+                    if self.ends_chunk(error):
                         self.skip_from(len(values))
                         values.extend([None] * (total - len(values)))
+
+    def call_each(self, limit: TimeLimit) -> None:
+        """As :meth:`call_all`, with a clock for each item."""
+        values = self.values
+        with self.loaded.bound() as function:
+            for index, item in enumerate(self.chunk):
+                try:
+                    limit.start()
+                    values.append(function(*item) if self.star else function(item))
+                    limit.stop()  # within the `try`: from here on nothing is raised for this item
+                except BaseException as error:  # noqa: BLE001  an item is a value or a failure
+                    limit.stop()
+                    if len(values) > index:  # it came after the value
+                        continue
+                    self.fail(index, error)
+                    values.append(None)
+                    if self.ends_chunk(error):
+                        self.skip_from(len(values))
+                        values.extend([None] * (len(self.chunk) - len(values)))
+                        break
+
+    @staticmethod
+    def ends_chunk(error: BaseException) -> bool:
+        """An interrupt is meant for all of it, the end of an item's time is not."""
+        return isinstance(error, KeyboardInterrupt) and not isinstance(error, TimedOut)
 
     def settle_all(self) -> None:
         """Await the values of a coroutine function, one after the other."""
@@ -89,17 +125,26 @@ class _ChunkRun:
                     value.close()  # it will not be awaited, and should not complain
                     self.values[index] = None
                 continue
+            limit = self.limit
             try:
+                if limit is not None:
+                    limit.start()
                 self.values[index] = settle(value)
+                if limit is not None:
+                    limit.stop()
             except BaseException as error:  # noqa: BLE001
+                if limit is not None:
+                    limit.stop()
                 self.values[index] = None
                 self.fail(index, error)
-                if isinstance(error, KeyboardInterrupt):
+                if self.ends_chunk(error):
                     self.skip_from(index + 1)
 
     def fail(self, index: int, error: BaseException) -> None:
         item = self.chunk[index]
         inputs = describe_call(self.loaded.name, item if self.star else (item,))
+        if self.limit is not None:
+            error = task_timeout(error)
         self.failures[index] = describe_failure(error, inputs=inputs)
 
     def skip_from(self, index: int) -> None:

@@ -20,7 +20,7 @@ from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.worker.chunks import ChunkResult, apply_chunk
 from ipyasyncresult.worker.loaded import LoadedFunction, Required, load_function
 from ipyasyncresult.worker.namespace import Reference
-from ipyasyncresult.worker.offender import describe_offender
+from ipyasyncresult.worker.offender import PICKLING_ERRORS, describe_offender
 from ipyasyncresult.worker.pickling import (
     OUT_OF_BAND_BYTES,
     ArgumentPickler,
@@ -81,7 +81,7 @@ def dump_function(function: Callable[..., Any] | Reference) -> bytes:
 def _dump_by_value(function: object) -> bytes:
     try:
         data, _ = dump_with(ArgumentPickler, function, smallest=inf)
-    except Exception as error:
+    except PICKLING_ERRORS as error:
         name = getattr(function, "__name__", None) or repr(function)
         message = describe_offender(
             [(f"function {name!r}", function)], error, ArgumentPickler, "make a list of it"

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import AsyncGeneratorType, FunctionType, GeneratorType, MethodType
 from typing import Any, Protocol
 
-__all__ = ["Pickler", "describe_offender"]
+__all__ = ["PICKLING_ERRORS", "Pickler", "describe_offender"]
+
+PICKLING_ERRORS = (Exception, SystemExit)
+"""What a value may raise while it is pickled: nothing that a value says ends a process.  Only an
+interrupt is let through, as nobody can tell it from the one of a person at the keyboard."""
+
 
 _SECONDS = 1.0  # the search pickles every part anew: long enough for any sensible value
 _DEPTH = 50
@@ -78,11 +83,11 @@ class _Search:
         return None
 
 
-def _pickling_error(value: Any, pickler: Pickler) -> Exception | None:
+def _pickling_error(value: Any, pickler: Pickler) -> BaseException | None:
     try:
         # Buffers are thrown away, so that arrays on the way cost nothing.
         pickler(io.BytesIO(), 5, buffer_callback=lambda _: None).dump(value)
-    except Exception as error:  # noqa: BLE001  user code runs here
+    except PICKLING_ERRORS as error:  # user code runs here
         return error
     return None
 

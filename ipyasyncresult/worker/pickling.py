@@ -20,7 +20,7 @@ import cloudpickle
 from ipyasyncresult.core.unpickling import loads
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.worker.namespace import Reference, resolve_reference
-from ipyasyncresult.worker.offender import Pickler, describe_offender
+from ipyasyncresult.worker.offender import PICKLING_ERRORS, Pickler, describe_offender
 
 __all__ = [
     "OUT_OF_BAND_BYTES",
@@ -120,7 +120,7 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes
     try:
         wrapped = tuple([_wrap_bytes(value) for value in args])
         return dump_with(ArgumentPickler, (wrapped, kwargs))
-    except Exception as error:
+    except PICKLING_ERRORS as error:
         parts = [(f"argument {i}", value) for i, value in enumerate(args, 1)]
         parts += [(f"argument {name!r}", value) for name, value in kwargs.items()]
         message = describe_offender(parts, error, ArgumentPickler, "pass list(...)")
@@ -153,7 +153,7 @@ def dump_result(value: Any) -> tuple[bytes, list[memoryview]]:
         )
     try:
         return dump_with(cloudpickle.Pickler, _wrap_bytes(value))
-    except Exception as error:
+    except PICKLING_ERRORS as error:
         message = describe_offender(
             [("result", value)], error, cloudpickle.Pickler, "materialise it: return list(...)"
         )

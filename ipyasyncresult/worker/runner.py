@@ -15,6 +15,7 @@ from ipyasyncresult.worker.namespace import use_namespace
 from ipyasyncresult.worker.pickling import Buffer, dump_result, load_arguments
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.reply import ExecuteReply
+from ipyasyncresult.worker.timelimit import TimeLimit, task_timeout
 
 if TYPE_CHECKING:
     from ipyasyncresult.worker.shell import EngineShell
@@ -91,12 +92,13 @@ class Runner:
         buffers: Sequence[Buffer] = (),
         *,
         recorder: Recorder | None = None,
+        limit: TimeLimit | None = None,
     ) -> Outcome:
         """Call a function from ``dump_function`` with arguments from ``dump_arguments``.
 
         Never raises.
         """
-        return self._run(_Call(self._shell, function, arguments, buffers), recorder)
+        return self._run(_Call(self._shell, function, arguments, buffers), recorder, limit)
 
     def run_chunk(
         self,
@@ -106,13 +108,15 @@ class Runner:
         *,
         star: bool = False,
         recorder: Recorder | None = None,
+        limit: TimeLimit | None = None,
     ) -> Outcome:
         """Call a function for each item of a chunk; the items are the only argument.
 
         The result is the list of values, or a ``ChunkResult`` when items failed.  Never raises.
         """
         chunk = _Chunk(self._shell, function, arguments, buffers, star)
-        outcome = self._run(chunk, recorder)
+        chunk.limit = limit
+        outcome = self._run(chunk, recorder, limit)
         outcome.failed_items = chunk.failed_items
         return outcome
 
@@ -123,14 +127,17 @@ class Runner:
         silent: bool = False,
         store_history: bool = True,
         recorder: Recorder | None = None,
+        limit: TimeLimit | None = None,
     ) -> Outcome:
         """Run code as a notebook does a cell; its value is an :class:`ExecuteReply`.
 
         Never raises.
         """
-        return self._run(_Cell(self._shell, code, silent, store_history), recorder)
+        return self._run(_Cell(self._shell, code, silent, store_history), recorder, limit)
 
-    def _run(self, task: _Call | _Cell, recorder: Recorder | None) -> Outcome:
+    def _run(
+        self, task: _Call | _Cell, recorder: Recorder | None, limit: TimeLimit | None
+    ) -> Outcome:
         recorder = recorder or Recorder()
         token = self._capture.begin(recorder)
         started, clock = time(), perf_counter()
@@ -139,20 +146,29 @@ class Runner:
             # While `running` is set, an interrupt may come between any two instructions: so it is
             # set within the `try` only.
             self.running = True
+            if limit is not None:
+                limit.start()
             body, buffers = task.run()
             self.running = False
             ok = True
         except BaseException as error:  # noqa: BLE001  every task ends in an outcome
             self.running = False
             ok = False
-            body = self._describe(task, error)
+            body = self._describe(task, error, limit)
+        if limit is not None:
+            limit.stop()
         outcome = Outcome(ok, body, buffers, started, perf_counter() - clock)
         self._capture.end(recorder, token)
         return outcome
 
-    def _describe(self, task: _Call | _Cell, error: BaseException) -> bytes:
+    def _describe(
+        self, task: _Call | _Cell, error: BaseException, limit: TimeLimit | None
+    ) -> bytes:
         try:
             self.running = True  # the exception's own methods run, which may take for ever
+            if limit is not None:
+                limit.start()
+                error = task_timeout(error)
             body = task.describe(error)
             self.running = False
         except BaseException as interrupt:  # noqa: BLE001
@@ -202,7 +218,7 @@ class _Call:
 class _Chunk(_Call):
     """A function and the items to call it with."""
 
-    __slots__ = ("failed_items", "star")
+    __slots__ = ("failed_items", "limit", "star")
 
     def __init__(
         self,
@@ -214,12 +230,13 @@ class _Chunk(_Call):
     ) -> None:
         super().__init__(shell, function, arguments, buffers)
         self.star = star
+        self.limit: TimeLimit | None = None
         self.failed_items = 0
 
     def run(self) -> tuple[bytes, list[memoryview]]:
         (items,), _ = load_arguments(self.arguments, self.buffers)
         try:
-            result = apply_chunk(self.function, items, self.star)
+            result = apply_chunk(self.function, items, self.star, self.limit)
         finally:
             if self.shell is not None:
                 self.shell.flush_figures()

@@ -267,6 +267,30 @@ def test_a_lost_task_is_run_again_as_often_as_it_may(state: HubState) -> None:
     assert state.unfinished == 0
 
 
+@pytest.mark.parametrize("how", [{"overdue": True}, {"on_request": "restarted on request"}])
+def test_what_was_ended_on_purpose_is_not_run_again(state: HubState, how: dict[str, Any]) -> None:
+    """A finished task whose result died with the engine is not to blame for that."""
+    dying = engine(state)
+    learn(state, dying, 1e-5)
+    submit(state, "a", "b", "c", retries=2, timeout=1.5)
+    assigned(state)
+    state.engine_lost(dying, begun=3, details={**KILLED, **how})  # the teacher, a, b
+    late = {"timeout": 1.5} if "overdue" in how else {}
+    reason = "timeout" if "overdue" in how else "engine"
+    assert news(state) == [Requeued("a"), LostTask("b", reason, {**KILLED, **how, **late}, 0)]
+    assert [held.task.msg_id for held in state.shared] == ["a", "c"]
+
+
+def test_a_task_that_takes_all_memory_is_run_again_once(state: HubState) -> None:
+    out_of_memory = {**KILLED, "oom": True}
+    submit(state, "a", retries=5)
+    for fate in (Requeued("a"), LostTask("a", "engine", out_of_memory, 0)):
+        dying = engine(state)
+        assert assigned(state) == [(0, ["a"])]
+        state.engine_lost(dying, 1, out_of_memory)
+        assert news(state) == [fate]
+
+
 def test_a_direct_task_that_was_not_begun_waits_for_the_replacement(state: HubState) -> None:
     submit(state, "a", "b", target=0)
     dying = engine(state)

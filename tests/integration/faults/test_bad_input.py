@@ -457,4 +457,4 @@ def test_a_crash_tells_where_it_happened_and_what_was_said(
     assert "Segmentation fault" in told
     assert "in crash_aloud" in told
     assert "printed before" in told
-    assert "written before" in caught.value.stderr  # type: ignore[attr-defined]
+    assert "written before" in caught.value.stderr

@@ -1,0 +1,124 @@
+"""Options that a person may set, in one place: what there is, and where it is read from.
+
+Three ways, later ones win: ``ipyasyncresult_config.py`` (or ``.json``) in one of Jupyter's
+configuration folders, the command line (``ipyasyncresult start --ClusterOptions.n=4``), and the
+program itself (``%config DisplayOptions.progress = False``, arguments of ``Cluster``).
+
+Each part asks here for its own options when it needs them first.  The core asks nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import TypeVar
+
+from jupyter_core.paths import jupyter_config_path
+from traitlets import Bool, Float, Integer, TraitError
+from traitlets.config import Config, SingletonConfigurable
+from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
+
+from ipyasyncresult.errors import ConfigurationError
+
+__all__ = [
+    "FILE_NAME",
+    "ClusterOptions",
+    "DisplayOptions",
+    "configurable_classes",
+    "options",
+    "read_config_files",
+]
+
+FILE_NAME = "ipyasyncresult_config"
+"""With ``.py`` or ``.json``, in any folder of ``jupyter --paths``."""
+
+_lock = threading.RLock()
+
+
+T = TypeVar("T", bound=SingletonConfigurable)
+
+
+class ClusterOptions(SingletonConfigurable):
+    """Engines on this machine: what a new cluster is made with unless its call says otherwise."""
+
+    n = Integer(
+        None,
+        allow_none=True,
+        min=0,
+        help="How many engines; by default as many as CPUs that the process may use.",
+    ).tag(config=True)
+    output_limit = Integer(
+        1_000_000,
+        min=1000,
+        help="Characters of printed text that are kept per task: its start and its end.",
+    ).tag(config=True)
+    restart_limit = Integer(
+        5,
+        min=0,
+        help="After so many deaths per engine within a minute no more engines are started.",
+    ).tag(config=True)
+
+
+class DisplayOptions(SingletonConfigurable):
+    """What is shown while work runs."""
+
+    progress = Bool(
+        True,
+        help="Show progress: a widget in a notebook, a bar in a terminal.  False: wait in silence. "
+        "The environment variable IPYASYNCRESULT_PROGRESS=0 does the same.",
+    ).tag(config=True)
+    widgets = Bool(
+        None,
+        allow_none=True,
+        help="Widgets in a notebook: None where ipywidgets is installed, True always, False never "
+        "(text that is rewritten instead).",
+    ).tag(config=True)
+    patience = Float(
+        0.3,
+        min=0.0,
+        help="Seconds: work that ends within them shows nothing.",
+    ).tag(config=True)
+
+
+def configurable_classes() -> list[type[SingletonConfigurable]]:
+    """All kinds of options."""
+    return [ClusterOptions, DisplayOptions]
+
+
+def options(kind: type[T]) -> T:
+    """The options of one kind in this process; the files are read at the first call.  Any thread.
+
+    A file that cannot be read is a warning: whoever waits for a result must not fail for it.
+    """
+    with _lock:
+        if not kind.initialized():
+            try:
+                return kind.instance(config=read_config_files())
+            except (ConfigurationError, TraitError) as error:
+                warnings.warn(f"ipyasyncresult uses its defaults: {error}", stacklevel=2)
+        return kind.instance()
+
+
+def read_config_files() -> Config:
+    """What the configuration files say; those nearer to the user win.
+
+    Raises
+    ------
+    ConfigurationError
+        When one cannot be read, whatever it raised; the message names it.
+    """
+    config = Config()
+    for folder in reversed(jupyter_config_path()):
+        for loader in (
+            PyFileConfigLoader(f"{FILE_NAME}.py", path=folder),
+            JSONFileConfigLoader(f"{FILE_NAME}.json", path=folder),
+        ):
+            try:
+                config.merge(loader.load_config())
+            except ConfigFileNotFound:
+                continue
+            except Exception as error:
+                raise ConfigurationError(
+                    f"{folder}/{loader.filename}: {type(error).__name__}: {error}"
+                ) from error
+    return config

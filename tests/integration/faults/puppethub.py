@@ -1,0 +1,10 @@
+"""A hub whose engines are played by the test.  Found by ``python -m`` through ``PYTHONPATH``."""
+
+from __future__ import annotations
+
+from ipyasyncresult.hub import nanny
+from ipyasyncresult.hub.__main__ import main
+
+if __name__ == "__main__":
+    nanny.NURSERY = "puppetnursery"
+    main()

@@ -1,0 +1,44 @@
+"""Clusters from outside: listed, stopped, and what they left on disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+import ipyasyncresult as ipar
+from ipyasyncresult.client.clusters import list_clusters, stop_cluster
+from ipyasyncresult.errors import HubError
+from ipyasyncresult.wire.runtime import cluster_folder
+from tests.integration.conftest import processes_of
+
+
+def test_a_living_cluster_is_listed_and_can_be_stopped() -> None:
+    client = ipar.Cluster(n=1, persist=True).start_and_connect_sync()
+    processes = processes_of(client)
+    [listed] = [one for one in list_clusters() if one.cluster_id == client.cluster_id]
+    assert listed.persist
+    assert listed.pid == processes[0].pid
+    pending = client[0].apply_async(input)
+    stop_cluster(client.cluster_id)
+    with pytest.raises(HubError):
+        pending.get(timeout=30)
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert alive == []
+    assert client.cluster_id not in [one.cluster_id for one in list_clusters()]
+    with pytest.raises(HubError, match="no cluster"):
+        stop_cluster(client.cluster_id)
+    client.close()
+
+
+def test_a_cluster_whose_hub_does_not_answer_is_killed() -> None:
+    client = ipar.Cluster(n=1, persist=True).start_and_connect_sync()
+    processes = processes_of(client)
+    os.kill(processes[0].pid, signal.SIGSTOP)
+    stop_cluster(client.cluster_id, timeout=0.2)
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert alive == []
+    assert not cluster_folder(client.cluster_id).exists()
+    client.close()
