@@ -5,51 +5,25 @@ from __future__ import annotations
 import itertools
 import sys
 import uuid
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from ipyasyncresult.client.anyclient import AnyClient, ids_of
+from ipyasyncresult.backends.recall import Entry, RemembersTasks
+from ipyasyncresult.client.anyclient import ids_of
 from ipyasyncresult.client.codec import WireCodec
-from ipyasyncresult.client.directview import DirectView
-from ipyasyncresult.client.questions import TaskLookup
 from ipyasyncresult.client.reattach import register_client
-from ipyasyncresult.client.targets import Targets
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import Capabilities
-from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
 from ipyasyncresult.core.ledger import Batch, Ledger
 from ipyasyncresult.core.outputs import decode_outputs
-from ipyasyncresult.core.partition import DISTRIBUTIONS
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import CapabilityError, HubError, TaskAborted, UnknownTaskError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.guest import Delivery, Work, at_home
+from ipyasyncresult.worker.guest import Delivery, Work, at_home, leave_home
 
-__all__ = ["BackendClient", "Call", "Entry", "reattach_to_backend"]
-
-_REMEMBERED_CALLS = 1000
-_REMEMBERED_IDS = 100_000
-
-
-class Entry(NamedTuple):
-    """A task and all that its backend needs to run it, now or again."""
-
-    record: TaskRecord
-    task: m.Task
-    function: bytes
-    buffers: Sequence[Any]
-    group: m.Group | None
-
-
-class Call(NamedTuple):
-    """What was submitted together: the shape in which its result comes back."""
-
-    msg_ids: tuple[str, ...]
-    group: m.Group | None
-    label: str | None
+__all__ = ["BackendClient", "reattach_to_backend"]
 
 
 class _Held:
@@ -61,7 +35,7 @@ class _Held:
         self.buffer = buffer
 
 
-class BackendClient(AnyClient):
+class BackendClient(RemembersTasks):
     """A client whose tasks somebody else's cluster runs.  Usable from any thread.
 
     A backend says how tasks are sent (:meth:`_send`), taken back (:meth:`_abort`) and what else
@@ -75,6 +49,7 @@ class BackendClient(AnyClient):
     """
 
     def __init__(self, capabilities: Capabilities, name: str) -> None:
+        super().__init__()
         at_home()
         self.capabilities = capabilities
         self.cluster_id = f"{name}-{uuid.uuid4().hex[:8]}"
@@ -83,10 +58,6 @@ class BackendClient(AnyClient):
         self.ledger = Ledger(WireCodec())
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
-        self._history: deque[str] = deque(maxlen=_REMEMBERED_IDS)
-        self._calls: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
-        self._known: WeakValueDictionary[str, TaskRecord] = WeakValueDictionary()
-        self._entries: dict[str, Entry] = {}  # of unfinished tasks
         # The work of tasks that failed, for as long as somebody may want to run them again.
         self._failed: WeakKeyDictionary[TaskRecord, Entry] = WeakKeyDictionary()
         self._places: dict[str, int] = {}  # numbers of workers, in the order they were met
@@ -105,15 +76,6 @@ class BackendClient(AnyClient):
 
     def _release(self) -> None:
         """The client closes: let go of threads and subscriptions."""
-
-    def _fetch(self, msg_ids: list[str]) -> list[TaskRecord]:
-        """Records of tasks that this client does not know (any more)."""
-        self._refuse_unless("stored_results", "results of other sessions")
-        raise UnknownTaskError(f"{self.capabilities.backend} does not know task {msg_ids[0]!r}")
-
-    def _find_call(self, which: str) -> Call | None:
-        """The call of a label or an id that this client does not remember."""
-        return None
 
     # -- submitting ------------------------------------------------------------------------------
 
@@ -155,17 +117,14 @@ class BackendClient(AnyClient):
     def _submit(self, entries: list[Entry]) -> None:
         if not entries:
             return
+        if any(entry.task.timeout for entry in entries):
+            self._refuse_unless("time_limits", "time limits: view.timeout must be None")
         try:
             self._send(entries)
         except BaseException:
             self._forget(entries)
             raise
-        # Ids may be given by the other system, when it takes the task.
-        ids = tuple(entry.record.msg_id for entry in entries)
-        self._history.extend(ids)
-        self._calls.append(Call(ids, entries[0].group, entries[0].record.label))
-        for entry in entries:
-            self._known[entry.record.msg_id] = entry.record
+        self._note_calls(entries)  # ids may be given by the other system, when it takes the task
         if self._closed:  # it closed between the check and the send
             self._fail_outstanding()
 
@@ -197,10 +156,6 @@ class BackendClient(AnyClient):
     def _check_open(self) -> None:
         if self._closed:
             raise HubError(self._closed)
-
-    def _refuse_unless(self, capability: str, what: str) -> None:
-        if not getattr(self.capabilities, capability):
-            raise CapabilityError(f"{self.capabilities.backend} cannot give {what}")
 
     # -- what happens to tasks -------------------------------------------------------------------
 
@@ -263,25 +218,6 @@ class BackendClient(AnyClient):
         """How many engines can work on tasks now."""
         raise NotImplementedError
 
-    def wait_for_engines(
-        self, n: int | None = None, *, timeout: float | None = -1, block: bool = True
-    ) -> None:
-        """Wait until `n` engines are there."""
-        raise CapabilityError(f"{self.capabilities.backend} does not say when workers come")
-
-    def direct_view(self, targets: Targets = "all") -> DirectView:
-        """A view of certain engines: what is called through it runs on each of them.
-
-        Raises
-        ------
-        CapabilityError
-            When tasks cannot be sent to a worker of one's choice.
-        """
-        self._refuse_unless(
-            "addressed_engines", "engines to address: use client.load_balanced_view()"
-        )
-        return super().direct_view(targets)
-
     # -- control ---------------------------------------------------------------------------------
 
     def abort(
@@ -314,26 +250,6 @@ class BackendClient(AnyClient):
             for msg_id in msg_ids:
                 self._lose(batch, msg_id, TaskAborted(msg_id))
 
-    def interrupt(self, msg_ids: AsyncResult | str | Sequence[str] | None = None) -> dict[str, str]:
-        """Raise KeyboardInterrupt in running tasks; says per task what happened.
-
-        Raises
-        ------
-        CapabilityError
-            When this backend cannot.
-        """
-        self._refuse_unless(
-            "interrupt_running",
-            "an interrupt of running tasks: abort() takes back those that have not started",
-        )
-        return {}
-
-    def send_signal(
-        self, sig: int = 2, targets: Targets = None, block: bool = True
-    ) -> dict[str, str]:
-        """Send a signal to engine processes."""
-        raise CapabilityError(f"{self.capabilities.backend} cannot signal its workers")
-
     def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
         """Run failed tasks again; new records."""
         self._check_open()
@@ -352,130 +268,7 @@ class BackendClient(AnyClient):
         self._submit(again)
         return [entry.record for entry in again]
 
-    # -- what is known ---------------------------------------------------------------------------
-
-    @property
-    def history(self) -> list[str]:
-        """Ids of the tasks submitted here, oldest first; at most the last 100,000."""
-        return list(self._history)
-
-    def fetch_records(self, msg_ids: Sequence[str]) -> list[TaskRecord]:
-        """Records of tasks, known here or kept by the cluster.
-
-        Raises
-        ------
-        UnknownTaskError
-            When neither knows one.
-        CapabilityError
-            When the cluster keeps none.
-        """
-        found = {i: record for i in msg_ids if (record := self._known.get(i)) is not None}
-        missing = [i for i in msg_ids if i not in found]
-        if missing:
-            found.update({record.msg_id: record for record in self._fetch(missing)})
-            self._known.update(found)
-        return [found[msg_id] for msg_id in msg_ids]
-
-    def get_result(
-        self,
-        indices_or_msg_ids: int | str | Sequence[int | str] | AsyncResult | None = None,
-        block: bool = False,
-    ) -> AsyncResult:
-        """A result by ids, by label, or by its number in the history (-1 is the last call).
-
-        Raises
-        ------
-        UnknownTaskError
-            When no such task is known here, nor kept by the cluster.
-        CapabilityError
-            When the cluster keeps none.
-        """
-        which = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        result = self._result_of(which)
-        if block:
-            result.wait()
-        return result
-
-    def _result_of(self, which: int | str | Sequence[int | str] | AsyncResult) -> AsyncResult:
-        if isinstance(which, AsyncResult):
-            which = which.msg_ids
-        if isinstance(which, bool) or not isinstance(which, int | str | Sequence):
-            raise TypeError(f"a task is given by id, label or number, not {which!r}")
-        if isinstance(which, int):
-            return self._whole(self._call_number(which))
-        if isinstance(which, str):
-            call = self._call_named(which)
-            # Else one task of a call, or one of another session.
-            return AsyncHubResult(self, which) if call is None else self._whole(call)
-        ids = [i if isinstance(i, str) else self._call_number(i).msg_ids[0] for i in which]
-        call = self._call_with(tuple(ids))
-        if call is None or call.group is None or call.msg_ids != tuple(ids):
-            return AsyncHubResult(self, ids)
-        return self._whole(call)
-
-    def _whole(self, call: Call) -> AsyncResult:
-        group = call.group
-        if group is None:
-            return AsyncHubResult(self, call.msg_ids[0])
-        if group.kind == "map" and group.partition in DISTRIBUTIONS:
-            return AsyncHubMapResult.over_map(
-                self,
-                self.fetch_records(call.msg_ids),
-                DISTRIBUTIONS[group.partition](),
-                group.fname,
-                ordered=group.ordered,
-            )
-        return AsyncHubResult(self, list(call.msg_ids), group.fname)
-
-    def _call_number(self, number: int) -> Call:
-        try:
-            return self._calls[number]
-        except IndexError:
-            raise UnknownTaskError(
-                f"{len(self._calls)} calls are remembered here: no number {number}"
-            ) from None
-
-    def _call_named(self, which: str) -> Call | None:
-        for call in reversed(self._calls):
-            if call.label == which or call.msg_ids == (which,):
-                return call
-        return None if which in self._known else self._find_call(which)
-
-    def _call_with(self, ids: tuple[str, ...]) -> Call | None:
-        for call in reversed(self._calls):
-            if call.msg_ids == ids:
-                return call
-        return None if not ids or ids[0] in self._known else self._find_call(ids[0])
-
-    def db_query(
-        self, query: dict[str, Any] | None = None, keys: Sequence[str] | None = None
-    ) -> list[dict[str, Any]]:
-        """Descriptions of the tasks known here whose entries equal those of `query`."""
-        rows = []
-        for number, call in enumerate(self._calls):
-            for msg_id in call.msg_ids:
-                record = self._known.get(msg_id)
-                if record is not None:
-                    rows.append(_row(record, call.group.group_id if call.group else f"#{number}"))
-        found = [row for row in rows if all(row.get(k) == v for k, v in (query or {}).items())]
-        return found if keys is None else [{key: row.get(key) for key in keys} for row in found]
-
-    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
-        """How many tasks run and wait."""
-        del targets, verbose
-        records = [entry.record for entry in list(self._entries.values())]
-        running = sum(record.status is Status.RUNNING for record in records)
-        return {"running": running, "unassigned": len(records) - running}
-
-    @property
-    def results(self) -> TaskLookup:
-        """``client.results[msg_id]``: the value of a task, waited for."""
-        return TaskLookup(lambda msg_id: self.get_result(msg_id).get())
-
-    @property
-    def metadata(self) -> TaskLookup:
-        """``client.metadata[msg_id]``: what is known about a task."""
-        return TaskLookup(lambda msg_id: self.get_result(msg_id).metadata)
+    # -- the way back ------------------------------------------------------------------------------
 
     def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How to pickle a result: ids, and how to find the cluster."""
@@ -503,24 +296,11 @@ class BackendClient(AnyClient):
         self._closed = self._closed or reason
         self._fail_outstanding()
         self._release()
+        leave_home()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.engine_count()} engines"
         return f"<{type(self).__name__}({self.cluster_id}): {state}>"
-
-
-def _row(record: TaskRecord, group: str) -> dict[str, Any]:
-    return {
-        "msg_id": record.msg_id,
-        "label": record.label,
-        "group": group,
-        "status": record.status.value,
-        "engine_id": record.engine_id,
-        "submitted": record.submitted,
-        "started": record.started,
-        "completed": record.completed,
-        "items": record.items,
-    }
 
 
 def reattach_to_backend(cluster_id: str, address: str | None, msg_ids: Any) -> AsyncResult:

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ipyasyncresult.backends.client import BackendClient, Entry
+from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import EngineError, TaskAborted
@@ -29,6 +30,7 @@ CAPABILITIES = Capabilities(
     addressed_engines=False,
     interrupt_running=False,
     stored_results=False,
+    time_limits=False,
 )
 
 _BATCH_SECONDS = 0.002
@@ -103,8 +105,10 @@ class ExecutorClient(BackendClient):
         if not queue:
             return []
         seconds = self._took.get(queue[0].function)
-        room = self._workers if seconds is None or seconds > _SHORT else 2 * self._workers
-        if len(self._under_way) >= room:
+        ahead = self._is_short(queue[0]) and all(
+            self._is_short(batch[0]) for batch in self._under_way.values()
+        )
+        if len(self._under_way) >= self._workers * (2 if ahead else 1):
             return []
         function = queue[0].function
         batch = [queue.popleft()]
@@ -115,6 +119,9 @@ class ExecutorClient(BackendClient):
                 batch.append(queue.popleft())
         return batch
 
+    def _is_short(self, entry: Entry) -> bool:
+        return self._took.get(entry.function, 1.0) <= _SHORT
+
     def _submit_to_pool(self, batch: list[Entry]) -> concurrent.futures.Future[Any] | None:
         works = [tuple(self._work_of(entry, self._wrap)) for entry in batch]
         try:
@@ -123,7 +130,7 @@ class ExecutorClient(BackendClient):
             self._lose_all(batch, translate(error))
             return None
         first = batch[0]
-        if self._took.get(first.function, 1.0) > _SHORT:  # short ones are not worth the news
+        if not self._is_short(first):  # short ones are not worth the news
             with self.ledger.batch() as news:
                 news.started(first.record.msg_id, None, self.ledger.clock())
         return future

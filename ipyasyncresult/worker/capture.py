@@ -194,6 +194,9 @@ class Capture:
         for name, ours, before in self._replaced:
             if getattr(sys, name) is ours:  # and nobody put another one there meanwhile
                 setattr(sys, name, before)
+        for name in ("stdout", "stderr"):
+            if type(stream := getattr(sys, name)) is SharedStream:  # of `renew`
+                setattr(sys, name, stream.original)
         self._replaced = []
         if self._saved_fds is not None:
             self._restore_fds()

@@ -37,6 +37,7 @@ __all__ = [
     "describe_place",
     "describe_thread",
     "guest",
+    "leave_home",
     "run_all",
     "run_all_in_thread",
     "run_function",
@@ -94,12 +95,25 @@ def version() -> tuple[str, str]:
 
 
 _home = 0  # pid of the process that is the user's own
+_stays = 0  # clients that are open there
 
 
 def at_home() -> None:
     """This process is the user's own: tasks that run in it find it as it is."""
-    global _home
-    _home = os.getpid()
+    global _home, _stays
+    if _home != os.getpid():
+        _home, _stays = os.getpid(), 0
+    _stays += 1
+
+
+def leave_home() -> None:
+    """As often as :func:`at_home` was called: then this process gets its streams back."""
+    global _stays, _guest
+    _stays -= 1
+    with _making:
+        if not _stays and _guest is not None and _guest.pid == os.getpid():
+            _guest.leave()
+            _guest = None
 
 
 class _Guest:
@@ -147,6 +161,7 @@ class _Guest:
         shell = module.InteractiveShell._instance if module is not None else None
         if shell is None or shell is self._hooked:
             return
+        self.leave_displays()
         self._hooked = shell
         publisher = shell.display_pub
         publish, clear = publisher.publish, publisher.clear_output
@@ -168,6 +183,18 @@ class _Guest:
                 recorder.clear(wait)
 
         publisher.publish, publisher.clear_output = publish_in_task, clear_in_task
+
+    def leave_displays(self) -> None:
+        if self._hooked is not None:
+            # What stands on the object hides the methods of its class.
+            vars(self._hooked.display_pub).pop("publish", None)
+            vars(self._hooked.display_pub).pop("clear_output", None)
+            self._hooked = None
+
+    def leave(self) -> None:
+        """Give streams and displays back."""
+        self.leave_displays()
+        self.capture.uninstall()
 
     def run(self, work: Work, recorder: Recorder) -> Outcome:
         self.prepare(work)
