@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit format clean help
+.PHONY: demo test lab check lint unit soak format clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -25,6 +25,14 @@ lint: $(VENV)/.made-test  ## format, ruff, strict mypy, layers
 
 unit: $(VENV)/.made-test  ## the tests without processes: under 10 s
 	$(BIN)/python -m pytest tests/unit
+
+# Seeds are drawn anew for each run and are in the output: set CHAOS_SEED, FUZZ_SEED to repeat one.
+soak: export CHAOS_SECONDS ?= 600
+soak: export CHAOS_SEED ?= $(shell date +%s)
+soak: export FUZZ ?= 1_000_000
+soak: export FUZZ_SEED ?= $(shell date +%s)
+soak: $(VENV)/.made-test  ## the long tail: engines under fire for ten minutes, a million bad messages
+	$(BIN)/python -m pytest -s tests/integration/faults/test_chaos.py tests/integration/faults/test_fuzz.py
 
 format: $(VENV)/.made-test  ## let ruff mend what it can
 	$(BIN)/ruff format .

@@ -52,6 +52,11 @@ class ClusterOptions(SingletonConfigurable):
         min=1000,
         help="Characters of printed text that are kept per task: its start and its end.",
     ).tag(config=True)
+    result_limit = Integer(
+        1 << 31,
+        min=1,
+        help="Bytes of one result; a task that returns more fails with ResultTooLarge.",
+    ).tag(config=True)
     restart_limit = Integer(
         5,
         min=0,

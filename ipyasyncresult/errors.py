@@ -12,9 +12,11 @@
     │   ├── HubError               the hub died, or the connection to it did (ConnectionError)
     │   ├── ResultDecodeError      a result came, but cannot be unpickled here
     │   ├── SerializationError     an argument or a result cannot be pickled (TypeError)
+    │   ├── ResultTooLarge         a result has more bytes than the cluster takes (ValueError)
     │   ├── ResultNotReady         asked too early     (AssertionError, ValueError, RuntimeError)
     │   ├── VersionMismatch        client, hub and engine do not fit together
     │   ├── StartError             a hub or an engine did not start
+    │   ├── NestedWaitError        a task would wait for its own engines  (RuntimeError)
     │   ├── NoEnginesError         nobody is there to run a direct task
     │   ├── UnknownTaskError       no such task here     (KeyError)
     │   ├── ConfigurationError     a configuration file cannot be read  (ValueError)
@@ -47,10 +49,12 @@ __all__ = [
     "EngineError",
     "HubError",
     "IpyAsyncResultError",
+    "NestedWaitError",
     "NoEnginesError",
     "RemoteError",
     "ResultDecodeError",
     "ResultNotReady",
+    "ResultTooLarge",
     "SerializationError",
     "StartError",
     "TaskAborted",
@@ -145,12 +149,23 @@ class SerializationError(IpyAsyncResultError, TypeError, pickle.PicklingError):
     """A function, an argument or a result cannot be pickled; the message names the place."""
 
 
+class ResultTooLarge(IpyAsyncResultError, ValueError):
+    """A task's result has more bytes than ``Cluster(result_limit=...)`` lets through the hub."""
+
+
 class VersionMismatch(IpyAsyncResultError):
     """Client, hub and engine run versions that do not fit together."""
 
 
 class StartError(IpyAsyncResultError, RuntimeError):
     """A hub or an engine did not start; the message carries the end of what it printed."""
+
+
+class NestedWaitError(IpyAsyncResultError, RuntimeError):
+    """A task waits without end for results of the engines that it runs on itself.
+
+    When all of them did that, none would ever come.
+    """
 
 
 class NoEnginesError(IpyAsyncResultError, RuntimeError):

@@ -20,6 +20,8 @@ import pytest
 hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ours")
 
+MEMORY = Path("/dev/shm")
+
 GRACE = 5.0
 """Seconds that what is just ending may take: the product's own promise for leaving nothing."""
 
@@ -53,12 +55,15 @@ def runtime_dir() -> Iterator[Path]:
         )
         patch.setenv("HOME", str(home))
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        arrays = Path(tempfile.mkdtemp(prefix="ipar-", dir=MEMORY if MEMORY.is_dir() else home))
+        patch.setenv("IPYASYNCRESULT_ARRAYS", str(arrays))
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
             patch.setenv(name, str(home / name.lower()))
         patch.setenv("JUPYTER_RUNTIME_DIR", str(home / "jupyter"))
         before = Snapshot.take(runtime)
         yield runtime
         leaks = before.leaks_after_grace()
+    shutil.rmtree(arrays, ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
     if leaks:
         pytest.fail("left at the end of the run:\n" + "\n".join(leaks), pytrace=False)
@@ -102,7 +107,7 @@ class Snapshot:
             pids=frozenset(psutil.pids()),
             threads=frozenset(threading.enumerate()),
             sockets=open_sockets(),
-            files=frozenset(runtime.rglob("*")),
+            files=ours(runtime),
         )
 
     def leaks_after_grace(self) -> list[str]:
@@ -125,7 +130,7 @@ class Snapshot:
         return [
             *(connections if self.connections else ()),
             *(f"process {describe(process)}" for process in self.processes()),
-            *(f"file {path}" for path in sorted(set(self.runtime.rglob("*")) - self.files)),
+            *(f"file {path}" for path in sorted(ours(self.runtime) - self.files)),
         ]
 
     def new_threads(self) -> list[threading.Thread]:
@@ -151,6 +156,11 @@ class Snapshot:
         if any(is_of_run(p, self.runtime) for p in older):
             return False
         return any(p.pid == me for p in ancestors) or is_of_run(process, self.runtime)
+
+
+def ours(runtime: Path) -> frozenset[Path]:
+    """Files in the runtime folder, and the folders for arrays (what is in them comes and goes)."""
+    return frozenset([*runtime.rglob("*"), *Path(os.environ["IPYASYNCRESULT_ARRAYS"]).iterdir()])
 
 
 def is_lasting(thread: threading.Thread) -> bool:

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 # In the order in which they are asked: an executor of Dask's is Dask's own first.
 _OURS = {
+    "ipyparallel": "ipyasyncresult.backends.ipyparallel",
     "dask": "ipyasyncresult.backends.dask",
     "executor": "ipyasyncresult.backends.futures",
 }

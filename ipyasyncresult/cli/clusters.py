@@ -75,6 +75,7 @@ class Start(Command):
             cluster_id=self.cluster_id or None,
             persist=True,
             output_limit=wanted.output_limit,
+            result_limit=wanted.result_limit,
             restart_limit=wanted.restart_limit,
         )
         client = cluster.start_and_connect_sync()

@@ -25,6 +25,7 @@ from ipyasyncresult.wire.runtime import (
     remove_folder,
     socket_url,
 )
+from ipyasyncresult.wire.sharedfolder import make_arrays_folder
 
 __all__ = ["Cluster", "usable_cpus"]
 
@@ -60,8 +61,13 @@ class Cluster:
         Outlive this process; ``connect(cluster_id=...)`` finds it again.
     output_limit : int
         Characters of printed text kept per task.
+    result_limit : int
+        Bytes of one result, by default 2 GiB; a task that returns more fails.
     restart_limit : int
         How many deaths per engine within a minute until no more are started.
+    arrays_limit : int, optional
+        Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
+        does not fit in, and with 0 everything, travels through the sockets.
 
     Examples
     --------
@@ -78,7 +84,9 @@ class Cluster:
         cluster_id: str | None = None,
         persist: bool = False,
         output_limit: int = 1_000_000,
+        result_limit: int = 1 << 31,
         restart_limit: int = 5,
+        arrays_limit: int | None = None,
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -87,7 +95,14 @@ class Cluster:
         self.n = usable_cpus() if n is None else n
         self.cluster_id = cluster_id or new_cluster_id()
         self.persist = persist
-        self._options = {"output_limit": output_limit, "restart_limit": restart_limit}
+        if type(result_limit) is not int or result_limit < 1:
+            raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
+        self._options: dict[str, Any] = {
+            "output_limit": output_limit,
+            "result_limit": result_limit,
+            "restart_limit": restart_limit,
+            "arrays_limit": arrays_limit,
+        }
         self._hub: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
         self._folder = cluster_folder(self.cluster_id)
@@ -107,6 +122,8 @@ class Cluster:
             return self
         clean_stale_folders()
         self._folder = cluster_folder(self.cluster_id, create=True)
+        arrays = make_arrays_folder(self._folder, self._options["arrays_limit"])
+        self._options["arrays"] = str(arrays)
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._hub = subprocess.Popen(
@@ -137,6 +154,8 @@ class Cluster:
                 "url": socket_url(self._folder, "engines"),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
                 "output_limit": self._options["output_limit"],
+                "arrays": self._options["arrays"],
+                "result_limit": self._options["result_limit"],
             },
         }
         assert hub.stdin is not None

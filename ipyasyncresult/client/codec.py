@@ -9,6 +9,7 @@ from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.core.partition import ChunkResult
 from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.errors import EngineError, ResultDecodeError, TaskAborted, TaskTimeout
+from ipyasyncresult.wire.buffers import BufferList
 from ipyasyncresult.wire.messages import ERROR, LostTask
 from ipyasyncresult.worker.functions import load_result
 
@@ -30,7 +31,7 @@ class WireCodec:
             record.error = make_remote_error(record, body)
         else:
             try:
-                value = load_result(body, [frame.buffer for frame in frames])
+                value = load_result(body, BufferList(frames))
             except (KeyboardInterrupt, MemoryError):
                 raise
             except BaseException as error:  # noqa: BLE001  unpickling runs anybody's code

@@ -8,6 +8,7 @@ Two sockets, so that sending and receiving never wait for each other::
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -23,6 +24,7 @@ import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.client.codec import WireCodec
+from ipyasyncresult.client.nested import NestedWaits, runs_on
 from ipyasyncresult.client.news import apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
@@ -31,7 +33,9 @@ from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.buffers import Buffers
 from ipyasyncresult.wire.runtime import read_cluster_file, socket_url
+from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 
@@ -41,6 +45,7 @@ _log = logging.getLogger(__name__)
 
 _HELLO_TIMEOUT = 10.0  # seconds
 _ANSWER_TIMEOUT = 30.0  # seconds
+_RECLAIM_TIMEOUT = 0.5  # seconds
 _all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -101,11 +106,14 @@ class Connection:
         tx.connect(url)
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
+        self._arrays = Buffers(
+            find_arrays_folder(folder), self.session, self._outbox.release, self._reclaim
+        )
         self._receiver.flush = self._outbox.flush
         self._receiver.flush_old = self._outbox.flush_old
         self.ledger = Ledger(
             WireCodec(),
-            waits=self._receiver,
+            waits=NestedWaits(self._receiver) if runs_on(self.engines) else self._receiver,
             callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),
         )
         self._receiver.start()
@@ -162,13 +170,38 @@ class Connection:
             records.append(record)
         self.ledger.submit_many(records)
         try:
-            tracker = self._outbox.say(m.Submit(functions, tasks, group), frames)
+            packed = self._pack(tasks, frames) if frames else frames
+            tracker = self._outbox.say(m.Submit(functions, tasks, group), packed)
         except BaseException:
             self.ledger.forget([task.msg_id for task in tasks])
             raise
         if self.closed:  # it closed between the check and the send
             self._fail_outstanding()
         return records, tracker
+
+    def _pack(self, tasks: list[m.Task], frames: Sequence[Any]) -> list[Any]:
+        """The frames that travel; what several tasks share is written once."""
+        packed: list[Any] = []
+        known: dict[tuple[int, ...], Sequence[Any]] = {}
+        position = 0
+        for task in tasks:
+            if task.frames:
+                mine = frames[position : position + task.frames]
+                position += task.frames
+                key = tuple([id(buffer) for buffer in mine])
+                if key not in known:
+                    known[key] = self._arrays.pack(mine)
+                task.frames = len(known[key])
+                packed += known[key]
+        return packed
+
+    def _reclaim(self) -> None:
+        """Before new memory is taken: some of ours may have come back to the hub, or is about to.
+
+        A question costs less than the first touch of new memory.
+        """
+        with contextlib.suppress(HubError, TimeoutError):
+            self.ask("segments", timeout=_RECLAIM_TIMEOUT)
 
     def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
         """Send one task without frames, together with others if many come.  Any thread.
@@ -276,7 +309,9 @@ class Connection:
     def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
         if isinstance(message, m.News):
             with self.ledger.batch() as batch:
-                apply_news(batch, message, frames, self.engines)
+                apply_news(
+                    batch, message, self._arrays.unpack(frames) if frames else (), self.engines
+                )
         elif isinstance(message, m.Answer):
             take = self._answers.pop(message.request, None)
             if take is not None:
@@ -284,6 +319,9 @@ class Connection:
                 self._receiver.notify()
         elif isinstance(message, m.EngineNews):
             self._apply_engine(message)
+        elif isinstance(message, m.Segments):
+            self._arrays.recycle(message.free)
+            self._arrays.drop(message.drop, message.rest)
         elif isinstance(message, m.Closing):
             self.closed = message.reason
 
@@ -317,6 +355,7 @@ class Connection:
             return
         self.closed = self.closed or reason
         self._fail_outstanding()
+        self._arrays.close()
         if self._receiver.close():
             self._rx.close(linger=0)
             self._context.term()

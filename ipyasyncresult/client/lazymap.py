@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +20,8 @@ class LazyMap(Iterator[Any]):
     """Yields results; keeps a bounded number of items under way.  One thread at a time.
 
     When the iterable raises, or a task failed, the error is raised in its turn; iteration can go
-    on after a failed task.
+    on after a failed task.  What the iterable raised has what was under way then as its
+    ``async_result``.
     """
 
     def __init__(
@@ -73,6 +75,9 @@ class LazyMap(Iterator[Any]):
                 return
             except Exception as error:  # noqa: BLE001  raised when the results before it are taken
                 self._broken = error
+                if self._under_way:
+                    with contextlib.suppress(AttributeError):  # its class has no room for one
+                        error.async_result = AsyncResult.join(*self._under_way)  # type: ignore[attr-defined]
                 return
             self._under_way.append(self._view.apply_async(self._f, *args))
 

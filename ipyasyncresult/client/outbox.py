@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class Outbox:
         self.tasks: list[m.Task] = []
         self._last = 0.0  # monotonic seconds: when a message left
         self._watched = False  # the I/O thread knows that something waits
+        self._released: deque[tuple[str, int]] = deque()  # appended without the lock
 
     def add(self, function: bytes, task: m.Task) -> None:
         """Send a task without frames, now or with others."""
@@ -68,15 +70,27 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what waits."""
-        if self.tasks:
+        if self.tasks or self._released:
             with self._lock:
                 self._flush()
+
+    def release(self, name: str, bits: int) -> None:
+        """Say soon that a segment of shared memory is not used here any more.
+
+        Any thread, at any moment, also from within the garbage collector: no lock.
+        """
+        self._released.append((name, bits))
+        if len(self._released) == 1:
+            self._wake()
 
     def flush_old(self) -> float | None:
         """Send what waited long enough; seconds until the next look, None when nothing waits.
 
         The I/O thread.
         """
+        if self._released:
+            with self._lock:
+                self._send_released()
         if not self._watched:
             return None
         with self._lock:
@@ -87,7 +101,15 @@ class Outbox:
             self._flush()
             return None
 
+    def _send_released(self) -> None:
+        if self._released and not self._socket.closed:
+            with HeldInterrupts():
+                some = [self._released.popleft() for _ in range(len(self._released))]
+                send(self._socket, m.encode(m.Released(some)))
+
     def _flush(self) -> None:
+        if self._released:
+            self._send_released()
         if not self.tasks:
             return
         # Between taking the tasks out and sending them nothing may come.

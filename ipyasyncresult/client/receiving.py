@@ -201,7 +201,8 @@ class Receiver:
 
     def wake(self) -> None:
         """Let whoever receives come round once.  Any thread."""
-        with contextlib.suppress(BlockingIOError):  # so often woken that it will not sleep
+        # So often woken that it will not sleep, or closed.
+        with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
     # -- whoever feeds the ledger ----------------------------------------------------------------
@@ -271,7 +272,8 @@ class Receiver:
             left = self._state.wait_for(lambda: not self._waiters and not self._holder, patience)
         quiet = left and not self._thread.is_alive()
         if quiet:
-            os.close(self._wake)
+            wake, self._wake = self._wake, -1
+            os.close(wake)
             if self._pidfd is not None:
                 os.close(self._pidfd)
         return quiet

@@ -20,20 +20,23 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from mmap import mmap
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import zmq
 
 from ipyasyncresult._version import __version__
-from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.engine.outgoing import Outgoing, TaskRecorder
 from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
+from ipyasyncresult.worker.pickling import limit_results
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
@@ -43,10 +46,6 @@ __all__ = ["EngineLoop", "EngineSettings", "run_engine"]
 
 _PUMP_INTERVAL = 0.02
 """Seconds between two looks of the pump at a running task."""
-_HOLD_RESULTS = 0.001
-"""Seconds that results of short tasks may wait for company."""
-_SHORT = 0.0002
-"""Seconds; results of longer tasks leave at once, so that a death costs no finished work."""
 _IDLE_LOOK = 1000
 """Milliseconds between two looks of an idle engine at what background processes printed."""
 
@@ -66,11 +65,17 @@ class EngineSettings:
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
         Characters of stream text kept per task.
+    arrays : str
+        Folder of the cluster's shared memory; empty: there is none.
+    result_limit : int
+        Bytes of a result; above, its task fails.
     """
 
     url: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
+    arrays: str = ""
+    result_limit: int = 1 << 31
 
 
 def run_engine(
@@ -81,18 +86,11 @@ def run_engine(
     capture = Capture(*files)
     capture.install()
     faulthandler.enable(2)  # the nursery reads there what a crash was about
+    limit_results(settings.result_limit)
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, page)
     signal.signal(signal.SIGINT, loop.interrupt)
     loop.run(engine_id, uuid)
-
-
-class TaskRecorder(Recorder):
-    """The outputs of a task that has an id."""
-
-    def __init__(self, msg_id: str, limit: int) -> None:
-        super().__init__(limit)
-        self.msg_id = msg_id
 
 
 class EngineLoop:
@@ -117,16 +115,13 @@ class EngineLoop:
         self._page = numbers_of(page)
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
-        self._queue: deque[tuple[m.Task, bytes, Sequence[Any]]] = deque()
-        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned] = []
-        self._frames: list[Any] = []
-        self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
+        self._queue: deque[tuple[m.Task, bytes, Iterable[Any]]] = deque()
         self._current: m.Task | None = None
         self._recorder: TaskRecorder | None = None
         self._began = 0.0  # epoch seconds of the current task
+        self._began_monotonic = 0.0
         self._announced = False
         self._limit: TimeLimit | None = None  # of the current task
-        self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._stopping = False
         self.dropped = 0  # malformed messages
         self._pid = os.getpid()
@@ -136,10 +131,13 @@ class EngineLoop:
         context: zmq.Context[Any] = zmq.Context()
         self._socket = make_socket(context, zmq.DEALER, uuid.encode())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._out = Outgoing(self._socket, self._wake)
+        folder = Path(self._settings.arrays) if self._settings.arrays else None
+        self._arrays = Buffers(folder, uuid, self._out.note_released, self._take_in)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
-        self._capture.on_late = self._note_late
+        self._capture.on_late = self._out.note_late
         self._turn.acquire()
         self._socket.connect(self._settings.url)
         hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
@@ -148,14 +146,14 @@ class EngineLoop:
         while not self._stopping:
             if self._queue:
                 self._run_next()
-                if time.monotonic() - self._oldest > _HOLD_RESULTS:
-                    self._flush()
+                self._out.flush_if_due()
                 if not self._queue:
                     self._take_in()
             else:
-                self._flush()
+                self._out.flush()
                 self._wait()
-        self._flush()
+        self._out.flush()
+        self._arrays.close()
         self._socket.close(linger=200)
         context.term()
 
@@ -165,18 +163,19 @@ class EngineLoop:
         ready = dict(self._poller.poll(_IDLE_LOOK))
         if self._wake in ready:
             os.eventfd_read(self._wake)
-        self._send_late()
+        self._out.take_late()
         self._capture.drain()
         self._take_in()
 
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
         if task.timeout:
-            self._flush()  # it may end with this engine: finished work must not
+            self._out.flush()  # it may end with this engine: finished work must not
             self._limit = TimeLimit(task.timeout, self._set_deadline)
         self._current = task
         self._announced = False
         self._began = time.time()
+        self._began_monotonic = time.monotonic()  # the other one may jump
         page = self._page
         page[BEGUN] += 1
         page[RUNNING] = task_number(task.msg_id)
@@ -192,11 +191,11 @@ class EngineLoop:
             self._turn.acquire()
         page[RUNNING] = 0
         self._current = self._limit = None
-        self._take_outputs(task, recorder)
+        self._out.take_outputs(recorder)
         self._add_outcome(task, outcome)
 
     def _execute(
-        self, task: m.Task, function: bytes, buffers: Sequence[Any], recorder: Recorder
+        self, task: m.Task, function: bytes, buffers: Iterable[Any], recorder: Recorder
     ) -> Outcome:
         runner, limit = self._runner, self._limit
         if task.kind == m.CALL:
@@ -240,24 +239,21 @@ class EngineLoop:
 
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
-        if outcome.duration > _SHORT:
-            self._oldest = 0.0  # leaves at once, with all that waits
-        elif not self._items:
-            self._oldest = time.monotonic()
-        self._items.append(
+        frames = self._arrays.pack(outcome.buffers) if outcome.buffers else ()
+        self._out.add_end(
             m.Finished(
                 task.msg_id,
                 status,
                 outcome.body,
-                len(outcome.buffers),
+                len(frames),
                 outcome.started,
                 outcome.completed,
                 outcome.duration,
                 failed_items=outcome.failed_items if outcome.ok else task.items,
                 lingers=threading.active_count() > _OWN_THREADS,
-            )
+            ),
+            frames,
         )
-        self._frames += outcome.buffers
 
     # -- the pump --------------------------------------------------------------------------------
 
@@ -273,16 +269,16 @@ class EngineLoop:
         task, limit = self._current, self._limit
         if limit is not None and limit.is_over():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        if task is not None and time.time() - self._began >= _PUMP_INTERVAL:
+        if task is not None and time.monotonic() - self._began_monotonic >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
-                self._take_outputs(task, self._recorder)
+                self._out.take_outputs(self._recorder)
             if not self._announced:
                 self._announced = True
-                self._items.append(m.Started(task.msg_id, -1, self._began))
-        self._send_late()
+                self._out.add(m.Started(task.msg_id, -1, self._began))
+        self._out.take_late()
         self._take_in()
-        self._flush()
+        self._out.flush()
 
     # -- what both do, with the turn -------------------------------------------------------------
 
@@ -296,6 +292,9 @@ class EngineLoop:
                     self._enqueue(message, frames)
                 elif isinstance(message, m.Recall):
                     self._give_back(message.msg_ids)
+                elif isinstance(message, m.Segments):
+                    self._arrays.recycle(message.free)
+                    self._arrays.drop(message.drop, message.rest)
                 else:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):
@@ -304,11 +303,12 @@ class EngineLoop:
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions
         position = 0
-        entries: list[tuple[m.Task, bytes, Sequence[Any]]] = []
+        entries: list[tuple[m.Task, bytes, Iterable[Any]]] = []
         for task in message.tasks:
-            buffers: Sequence[Any] = ()
+            buffers: Iterable[Any] = ()
             if task.frames:
-                buffers = [frame.buffer for frame in frames[position : position + task.frames]]
+                mine = frames[position : position + task.frames]
+                buffers = BufferList(self._arrays.unpack(mine))
                 position += task.frames
             entries.append((task, functions[task.function], buffers))
         self._queue += entries  # all of a message or nothing
@@ -316,7 +316,7 @@ class EngineLoop:
     def _give_back(self, msg_ids: list[str] | None) -> None:
         wanted = None if msg_ids is None else set(msg_ids)
         given: list[str] = []
-        kept = deque[tuple[m.Task, bytes, Sequence[Any]]]()
+        kept = deque[tuple[m.Task, bytes, Iterable[Any]]]()
         for entry in self._queue:
             if wanted is None or entry[0].msg_id in wanted:
                 given.append(entry[0].msg_id)
@@ -324,34 +324,6 @@ class EngineLoop:
                 kept.append(entry)
         self._queue = kept
         left = [] if wanted is None else [i for i in msg_ids or () if i not in set(given)]
-        self._items.append(m.Returned(given, left))
+        self._out.add(m.Returned(given, left))
         # At once: should it die under a later task, the hub must not blame what it gave back.
-        self._flush()
-
-    def _take_outputs(self, task: m.Task, recorder: Recorder) -> None:
-        outputs = recorder.take()
-        if outputs:
-            if not self._items:
-                self._oldest = time.monotonic()
-            self._items.append(m.OutputPiece(task.msg_id, encode_outputs(outputs)))
-
-    def _flush(self) -> None:
-        if not self._items:
-            return
-        send(self._socket, m.encode(m.Stream(self._items)), self._frames)
-        self._items = []
-        self._frames = []
-
-    # -- output of threads that outlive their task -----------------------------------------------
-
-    def _note_late(self, recorder: Recorder) -> None:
-        """Any thread: a task's thread printed after the task's end."""
-        self._late.append(cast("TaskRecorder", recorder))
-        os.eventfd_write(self._wake, 1)
-
-    def _send_late(self) -> None:
-        while self._late:
-            recorder = self._late.popleft()
-            outputs = recorder.take()
-            if outputs:
-                self._items.append(m.OutputPiece(recorder.msg_id, encode_outputs(outputs)))
+        self._out.flush()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ipyasyncresult.hub.records import HubTask
+from ipyasyncresult.hub.segments import Segments
 from ipyasyncresult.wire.messages import Finished, Group
 
 __all__ = ["Archive", "GroupEntry"]
@@ -31,10 +32,18 @@ class Archive:
     """Everything by id; above `limit` bytes the oldest finished tasks go first.
 
     Unfinished tasks never go.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes, those of results in shared memory included.
+    segments : Segments, optional
+        Told what tasks and results need of the shared memory.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, segments: Segments | None = None) -> None:
         self.limit = limit
+        self.segments = segments if segments is not None else Segments()
         self.tasks: dict[str, HubTask] = {}
         self.groups: dict[str, GroupEntry] = {}
         self.bytes = 0
@@ -47,6 +56,12 @@ class Archive:
             entry = self.groups[group.group_id] = GroupEntry(group, session, now)
         return entry
 
+    def accept(self, held: HubTask) -> None:
+        """A task came: its arguments are needed until it ended, or longer (see `finish`)."""
+        self.tasks[held.task.msg_id] = held
+        if held.frames:
+            self.segments.add_work(held.frames)
+
     def add_output(self, held: HubTask, outputs: bytes) -> None:
         """Keep more output of a task."""
         if held.outputs is None:
@@ -57,21 +72,28 @@ class Archive:
     def finish(self, held: HubTask, frames: Sequence[Any], *, keep_work: bool) -> None:
         """Keep the end of a task.  Its function and arguments stay only if it may run again."""
         held.result_frames = frames
+        if frames:
+            self.segments.add_result(frames)
         size = 400 + sum([len(frame) for frame in frames])  # 400: the objects around it
         if keep_work:
+            self.segments.keep_work(held.frames)
             size += len(held.task.arguments) + sum([len(frame) for frame in held.frames])
         else:
             held.function = b""
             held.task.arguments = b""
-            held.frames = ()
+            if held.frames:
+                self.segments.end_work(held.frames)
+                held.frames = ()
         if isinstance(held.final, Finished):
             size += len(held.final.body)
         self.bytes += size
         self._finished.append((held, size))
-        while self.bytes > self.limit and self._finished:
+        while self.bytes + self.segments.kept_bytes > self.limit and self._finished:
             self._forget(*self._finished.popleft())
 
     def _forget(self, held: HubTask, size: int) -> None:
+        self.segments.forget(held.frames)
+        self.segments.forget(held.result_frames)
         self.bytes -= size + sum([len(piece) for piece in held.outputs or ()])
         held.outputs = None
         self.tasks.pop(held.task.msg_id, None)

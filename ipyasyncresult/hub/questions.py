@@ -31,6 +31,7 @@ class Questions:
             "add_engines": self.add_engines,
             "restart": self.restart,
             "status": self.status,
+            "segments": self.segments,
         }
 
     def answer(self, session: str, ask: Ask) -> None:
@@ -112,10 +113,25 @@ class Questions:
         del session, request
         return self._server.keeper.restart(engines)
 
+    def segments(self, session: str, request: int) -> list[str]:
+        """Names of what is in use of the shared memory.  What is free was said before."""
+        del session, request
+        return sorted(self._server.arrays.segments.in_use())
+
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""
         del session, request
-        return self._server.describe()
+        server = self._server
+        about = server.cluster_file()
+        return {
+            "cluster_id": about.cluster_id,
+            "pid": about.pid,
+            "package": about.package,
+            "python": about.python,
+            "clients": len(server.sessions),
+            "unfinished": self._state.unfinished,
+            "dropped_messages": server.dropped,
+        }
 
 
 def _waiting(queue: Iterable[HubTask]) -> int:

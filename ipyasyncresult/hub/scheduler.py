@@ -65,8 +65,8 @@ class Scheduler:
         else:
             self._queue_of(target).appendleft(held)
 
-    def drop_direct(self, target: int, *, known: Container[str]) -> int:
-        """Take tasks of unknown ids out of an engine's queue; how many there were.
+    def drop_direct(self, target: int, *, known: Container[str]) -> list[HubTask]:
+        """Take tasks of unknown ids out of an engine's queue.
 
         Such are those that every engine runs first: its successor gets some of its own.
         """
@@ -74,7 +74,7 @@ class Scheduler:
         unknown = [held for held in queue if held.task.msg_id not in known]
         for held in unknown:
             self.direct[target].remove(held)
-        return len(unknown)
+        return unknown
 
     def _queue_of(self, target: int) -> deque[HubTask]:
         queue = self.direct.get(target)

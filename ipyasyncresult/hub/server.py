@@ -17,6 +17,7 @@ import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.archive import Archive
+from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.engines import EngineKeeper
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
@@ -67,6 +68,7 @@ class HubServer:
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
+        self.arrays = ArraysKeeper(self)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class HubServer:
                 poller.register(watched, zmq.POLLIN)
             now = time.monotonic()
             if now >= next_tick:
-                self._tick()
+                self._tick(now)
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event()) - now
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
@@ -117,7 +119,8 @@ class HubServer:
                 if self.dropped < 10:
                     _log.warning("dropped a malformed message: %r", error)
 
-    def _tick(self) -> None:
+    def _tick(self, now: float) -> None:
+        self.arrays.tick(now)
         if not self.settings.persist and os.getppid() != self._owner:
             _log.info("the owner is gone")
             self.stop()
@@ -145,6 +148,8 @@ class HubServer:
                 state.output(engine, item)
             elif type(item) is m.Started:
                 state.started(engine, item)
+            elif type(item) is m.Released:
+                self.arrays.released_by_engine(engine, item)
             else:
                 state.returned(engine, item)
 
@@ -166,6 +171,8 @@ class HubServer:
             self.state.abort(session, message.request, message.msg_ids)
         elif isinstance(message, m.Interrupt):
             self.keeper.signaller.interrupt(session, message)
+        elif isinstance(message, m.Released):
+            self.arrays.segments.give_back(session, message.segments)
         elif isinstance(message, m.Ask):
             self.questions.answer(session, message)
         elif isinstance(message, m.Shutdown):
@@ -188,6 +195,7 @@ class HubServer:
     def _carry_out(self) -> None:
         state = self.state
         state.assign()
+        self.arrays.carry_out()  # first: who is sent work, or asked, may use it
         for engine, batch in state.runs:
             self._send_run(engine, batch)
         state.runs.clear()
@@ -211,6 +219,7 @@ class HubServer:
             tasks.append(task)
             if held.frames:
                 frames.extend(held.frames)
+        self.arrays.segments.lend(engine.uuid, frames)
         header = m.encode(m.Run(list(functions), tasks))
         self.send_to_engine(engine, header, frames)
 
@@ -232,6 +241,7 @@ class HubServer:
                 continue  # it went away: the archive has it
             items = [item for item, _ in entries]
             frames = [frame for _, some in entries for frame in some]
+            self.arrays.segments.lend(session, frames)
             self._send(session, m.News(items), frames)
 
     def _send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
@@ -264,6 +274,15 @@ class HubServer:
         self._context.term()
         remove_folder(self.folder)
 
+    def send_to_owner(self, owner: str, message: m.Segments) -> bool:
+        """Send to the session or engine of that name; False when there is none."""
+        engine = self._by_identity.get(owner.encode())
+        if engine is not None:
+            self.send_to_engine(engine, m.encode(message))
+        elif owner in self.sessions:
+            self._send(owner, message)
+        return engine is not None or owner in self.sessions
+
     def send_now(self, session: str, message: Any) -> None:
         """Send what must leave before the news of this turn, after the news of the turn so far."""
         self._send_news()
@@ -285,15 +304,3 @@ class HubServer:
             persist=self.settings.persist,
             pid_start=process_start(os.getpid()) or 0,
         )
-
-    def describe(self) -> dict[str, Any]:
-        """Plain data about the hub."""
-        return {
-            "cluster_id": self.settings.cluster_id,
-            "pid": os.getpid(),
-            "package": __version__,
-            "python": python_version(),
-            "clients": len(self.sessions),
-            "unfinished": self.state.unfinished,
-            "dropped_messages": self.dropped,
-        }

@@ -15,6 +15,7 @@ import msgspec
 from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.blame import verdict
+from ipyasyncresult.hub.first import FirstTasks
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -45,7 +46,7 @@ class HubState:
         self.archive = archive
         self.tasks = archive.tasks  # all known tasks by id, in the order of their submission
         self.unfinished = 0
-        self.first: dict[tuple[bytes, bytes], HubTask] = {}  # what every new engine runs first
+        self.first = FirstTasks(archive.segments)
         # Decisions for the server to carry out:
         self.runs = self.scheduler.runs
         self.recalls: list[tuple[EngineState, list[str] | None]] = []
@@ -75,16 +76,15 @@ class HubState:
             held = HubTask(task, functions[task.function], mine, session, now)
             if task.msg_id in known:
                 continue  # ids are random: only a repeated message brings one twice
-            known[task.msg_id] = held
+            self.archive.accept(held)
             if entry is not None:
                 held.group = entry
                 entry.msg_ids.append(task.msg_id)
                 entry.known += 1
             self.unfinished += 1
             self.scheduler.enqueue(held)
-            if task.options & FIRST:  # the archive empties the task itself when it has ended
-                kept = HubTask(msgspec.structs.replace(task), held.function, mine, session, now)
-                self.first[held.function, task.arguments] = kept
+            if task.options & FIRST:
+                self.first.remember(held)
 
     def assign(self) -> None:
         """Give work to every engine that has room; fills ``runs``."""
@@ -169,14 +169,12 @@ class HubState:
         engine.ready = True
         self.engines[engine.engine_id] = engine
         self.scheduler.engine_ready(engine)
-        self.unfinished -= self.scheduler.drop_direct(engine.engine_id, known=self.tasks)
-        for kept in reversed(self.first.values()):
-            msg_id = f"{kept.task.msg_id}@{engine.uuid}"
-            task = msgspec.structs.replace(kept.task, msg_id=msg_id, target=engine.engine_id)
+        for dropped in self.scheduler.drop_direct(engine.engine_id, known=self.tasks):
+            self.unfinished -= 1
+            self.archive.segments.end_work(dropped.frames)
+        for held in self.first.make(engine):
             self.unfinished += 1
-            self.scheduler.requeue(
-                HubTask(task, kept.function, kept.frames, kept.session, kept.submitted)
-            )
+            self.scheduler.requeue(held)
 
     def engine_lost(self, engine: EngineState, begun: int, details: dict[str, Any]) -> None:
         """An engine died.  What it had begun is lost (or retried); what it had not goes on.
@@ -194,6 +192,7 @@ class HubState:
             self.scheduler.engine_gone(engine)
         if self.engines.get(engine.engine_id) is engine:
             del self.engines[engine.engine_id]
+        self.archive.segments.gone(engine.uuid)
         held_tasks = list(engine.assigned.values())
         engine.assigned.clear()
         ran = max(begun - engine.finished, 0)
@@ -280,7 +279,7 @@ class HubState:
                 continue
             task = msgspec.structs.replace(old.task, msg_id=new_id)
             held = HubTask(task, old.function, old.frames, session, now)
-            self.tasks[new_id] = held
+            self.archive.accept(held)
             self.unfinished += 1
             self.scheduler.enqueue(held)
         return missing
@@ -309,4 +308,5 @@ class HubState:
     def session_gone(self, session: str) -> None:
         """Nobody listens there any more; its tasks go on."""
         self.news.pop(session, None)
-        self.first = {key: kept for key, kept in self.first.items() if kept.session != session}
+        self.archive.segments.gone(session)
+        self.first.session_gone(session)

@@ -48,9 +48,11 @@ __all__ = [
     "Recall",
     "Refused",
     "Register",
+    "Released",
     "Requeued",
     "Returned",
     "Run",
+    "Segments",
     "Shutdown",
     "Started",
     "Stop",
@@ -158,11 +160,20 @@ class Shutdown(msgspec.Struct, array_like=True, tag=5):
     """End the cluster: engines, hub, files."""
 
 
+class Released(msgspec.Struct, array_like=True, tag=20, gc=False):
+    """Segments of shared memory that came and are not used here any more.
+
+    Each with how it was used, as bits (``wire.buffers``).  Also what an engine says.
+    """
+
+    segments: list[tuple[str, int]]
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=6):
     """The client closes; what it submitted goes on."""
 
 
-FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye
+FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye | Released
 
 
 # -- engine to hub ---------------------------------------------------------------------------------
@@ -235,7 +246,7 @@ class Requeued(msgspec.Struct, array_like=True, tag=5, gc=False):
 class Stream(msgspec.Struct, array_like=True, tag=1):
     """What happened on an engine, in order."""
 
-    items: list[Started | OutputPiece | Finished | Returned]
+    items: list[Started | OutputPiece | Finished | Returned | Released]
 
 
 FromEngine = Register | Stream
@@ -259,7 +270,18 @@ class Stop(msgspec.Struct, array_like=True, tag=2):
     """End the process."""
 
 
-ToEngine = Run | Recall | Stop
+class Segments(msgspec.Struct, array_like=True, tag=20):
+    """To their owner: nobody uses these segments any more.  Also what a client hears."""
+
+    free: list[str]
+    """It may write there again."""
+    drop: list[str]
+    """It must not: somebody may look at them still, unknown to the hub."""
+    rest: list[str]
+    """It may, and does not: it shall give the memory back."""
+
+
+ToEngine = Run | Recall | Stop | Segments
 
 
 # -- hub to client ---------------------------------------------------------------------------------
@@ -300,7 +322,7 @@ class Closing(msgspec.Struct, array_like=True, tag=5):
     reason: str
 
 
-FromHub = Welcome | Refused | News | Answer | EngineNews | Closing
+FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Segments
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What the decoders raise for bytes that are no message of theirs."""

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from ipyasyncresult.wire.sharedfolder import clean_stale_arrays, remove_arrays_folder
+
 __all__ = [
     "ClusterFile",
     "RuntimeFolderError",
@@ -207,6 +209,7 @@ def clean_stale_folders() -> None:
                     remove_folder(folder)
         elif not living_cluster(described):
             remove_folder(folder)
+    clean_stale_arrays()
 
 
 def living_cluster(described: ClusterFile) -> bool:
@@ -239,5 +242,6 @@ def process_start(pid: int) -> int | None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove what a cluster left."""
+    """Remove what a cluster left, its shared memory included."""
+    remove_arrays_folder(folder)
     shutil.rmtree(folder, ignore_errors=True)

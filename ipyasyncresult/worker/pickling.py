@@ -11,14 +11,14 @@ import io
 import pickle
 import reprlib
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ClassVar
 
 import cloudpickle
 
 from ipyasyncresult.core.unpickling import loads
-from ipyasyncresult.errors import SerializationError
+from ipyasyncresult.errors import ResultTooLarge, SerializationError
 from ipyasyncresult.worker.namespace import Reference, resolve_reference
 from ipyasyncresult.worker.offender import PICKLING_ERRORS, Pickler, describe_offender
 
@@ -28,6 +28,7 @@ __all__ = [
     "dump_arguments",
     "dump_result",
     "dump_with",
+    "limit_results",
     "load_arguments",
     "load_result",
 ]
@@ -128,7 +129,7 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes
 
 
 def load_arguments(
-    data: Buffer, buffers: Sequence[Buffer] = ()
+    data: Buffer, buffers: Iterable[Buffer] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments from :func:`dump_arguments`; raises whatever their unpickling raises."""
     args, kwargs = loads(bytes(data), buffers)
@@ -143,21 +144,46 @@ def dump_result(value: Any) -> tuple[bytes, list[memoryview]]:
     SerializationError
         Names the place and keeps a short repr: ``result[3].handle: cannot pickle ...``.  Lazy
         iterators are refused, also those that pickle could copy without having run them.
+    ResultTooLarge
+        Above what :func:`limit_results` set.
     """
     if type(value) in _PLAIN or _plain((value,)):
-        return pickle.dumps(value, _PROTOCOL), []
+        data = pickle.dumps(value, _PROTOCOL)
+        if len(data) > _result_limit:
+            raise _too_large(len(data))
+        return data, []
     if _is_lazy(value):
         kind = type(value).__name__
         raise SerializationError(
             f"result: a {kind} cannot be sent; materialise it: return list(...)"
         )
     try:
-        return dump_with(cloudpickle.Pickler, _wrap_bytes(value))
+        data, buffers = dump_with(cloudpickle.Pickler, _wrap_bytes(value))
     except PICKLING_ERRORS as error:
         message = describe_offender(
             [("result", value)], error, cloudpickle.Pickler, "materialise it: return list(...)"
         )
         raise SerializationError(f"{message}; the result was {reprlib.repr(value)}") from error
+    size = len(data) + sum([buffer.nbytes for buffer in buffers])
+    if size > _result_limit:
+        raise _too_large(size)
+    return data, buffers
+
+
+_result_limit: float = float("inf")
+
+
+def _too_large(size: int) -> ResultTooLarge:
+    return ResultTooLarge(
+        f"the result has {size:,} bytes, more than the {_result_limit:,} of this cluster's "
+        "result_limit: return less, save it to a file, or start Cluster(result_limit=...)"
+    )
+
+
+def limit_results(size: float) -> None:
+    """Refuse results of more than `size` bytes in this process, from now on."""
+    global _result_limit
+    _result_limit = size
 
 
 def _is_lazy(value: Any) -> bool:
@@ -168,6 +194,6 @@ def _is_lazy(value: Any) -> bool:
     return type(value).__module__ in {"builtins", "itertools"} and isinstance(value, Iterator)
 
 
-def load_result(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+def load_result(data: Buffer, buffers: Iterable[Buffer] = ()) -> Any:
     """The value from :func:`dump_result`; raises whatever its unpickling raises."""
     return loads(bytes(data), buffers)

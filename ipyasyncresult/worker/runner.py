@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ class Runner:
         self,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer] = (),
+        buffers: Iterable[Buffer] = (),
         *,
         recorder: Recorder | None = None,
         limit: TimeLimit | None = None,
@@ -104,7 +104,7 @@ class Runner:
         self,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer] = (),
+        buffers: Iterable[Buffer] = (),
         *,
         star: bool = False,
         recorder: Recorder | None = None,
@@ -187,7 +187,7 @@ class _Call:
         shell: EngineShell | None,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer],
+        buffers: Iterable[Buffer],
     ) -> None:
         self.shell = shell
         self.function = function
@@ -225,7 +225,7 @@ class _Chunk(_Call):
         shell: EngineShell | None,
         function: bytes,
         arguments: bytes,
-        buffers: Sequence[Buffer],
+        buffers: Iterable[Buffer],
         star: bool,
     ) -> None:
         super().__init__(shell, function, arguments, buffers)

@@ -287,6 +287,37 @@ class DaskBackend(Foreign):
         self._cluster.close()
 
 
+class IpyparallelBackend(Foreign):
+    """Controller and engines of ipyparallel."""
+
+    def __init__(self) -> None:
+        import ipyparallel
+
+        self._cluster = ipyparallel.Cluster(
+            n=ENGINES,
+            delay=0,
+            log_level=40,
+            controller_args=["--HeartMonitor.period=500", "--IPController.log_level=40"],
+        )
+        self._cluster.start_cluster_sync()
+        self._own = self._cluster.connect_client_sync()
+        self._own.wait_for_engines(ENGINES, interactive=False)
+        self.client = connect(self._own)
+        self._second = connect(self._cluster)
+        super().__init__()
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        self.client.wait_until_kept(SOON)
+        found: AsyncResult = self._second.get_result(ids_of(result))
+        return found
+
+    def close(self) -> None:
+        super().close()
+        self._second.close()
+        self._own.close()
+        self._cluster.stop_cluster_sync()
+
+
 # ------------------------------------------------------------------------------------ fixtures
 
 BACKENDS: dict[str, Callable[[], Backend]] = {
@@ -296,11 +327,12 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
     "threads": thread_pool,
     "loky": loky_pool,
     "dask": DaskBackend,
+    "ipyparallel": IpyparallelBackend,
 }
 
 
 def _params() -> list[Any]:
-    marks = {"dask": [pytest.mark.library_connections]}
+    marks = {key: [pytest.mark.library_connections] for key in ("dask", "ipyparallel")}
     return [pytest.param(name, marks=marks.get(name, ())) for name in sorted(BACKENDS)]
 
 

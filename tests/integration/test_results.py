@@ -746,8 +746,22 @@ def test_what_was_sent_may_be_changed(client: ipar.Client, new_gate: NewGate) ->
     assert result.get(timeout=30) == 2_000_000
 
 
-def test_sent_is_true_only_when_the_messages_have_left() -> None:
+def test_what_was_written_to_shared_memory_is_sent_and_may_be_changed() -> None:
     with ipar.Cluster(n=1) as client:
+        hub = hub_of(client)
+        hub.suspend()
+        try:
+            numbers = np.ones(4_000_000)
+            large = client[0].apply_async(np.sum, numbers)
+            assert large.sent
+            numbers[:] = 0
+        finally:
+            hub.resume()
+        assert large.get(timeout=30) == 4_000_000
+
+
+def test_sent_is_true_only_when_the_messages_have_left() -> None:
+    with ipar.Cluster(n=1, arrays_limit=0) as client:
         hub = hub_of(client)
         assert client[0].apply_async(square, 2).sent  # small: copied at once
         hub.suspend()

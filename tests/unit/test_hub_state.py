@@ -148,8 +148,8 @@ def test_a_message_that_comes_twice_brings_its_tasks_once(state: HubState) -> No
 
 def test_frames_go_to_their_tasks_in_order(state: HubState) -> None:
     some = [Task("a", 0, b"", frames=2), Task("b", 0, b""), Task("c", 0, b"", frames=1)]
-    state.submit("me", [b"f"], some, ["1", "2", "3"], None, NOW)
-    assert [list(held.frames) for held in state.tasks.values()] == [["1", "2"], [], ["3"]]
+    state.submit("me", [b"f"], some, [b"1", b"2", b"3"], None, NOW)
+    assert [list(held.frames) for held in state.tasks.values()] == [[b"1", b"2"], [], [b"3"]]
 
 
 # ------------------------------------------------------------------------------ long tasks, recalls
@@ -194,10 +194,10 @@ def test_the_end_is_told_with_its_frames_behind_its_outputs(state: HubState) -> 
     submit(state, "a")
     assigned(state)
     state.output(only, OutputPiece("a", b"printed"))
-    state.finished(only, ended("a", frames=1), ["frame"])
+    state.finished(only, ended("a", frames=1), [b"frame"])
     assert state.news.pop("me") == [
         (OutputPiece("a", b"printed"), ()),
-        (Finished("a", OK, b"body", 1, NOW, NOW, 1.0, engine_id=0), ["frame"]),
+        (Finished("a", OK, b"body", 1, NOW, NOW, 1.0, engine_id=0), [b"frame"]),
     ]
     state.finished(only, ended("a"), ())
     assert news(state) == []
@@ -452,7 +452,7 @@ def test_who_comes_later_gets_everything_from_the_start_once(state: HubState) ->
     }
     subscribed(state, "you", "a")  # from another thread, say
     state.output(only, OutputPiece("a", b"late"))
-    state.finished(only, ended("a", frames=1), ["frame"])
+    state.finished(only, ended("a", frames=1), [b"frame"])
     assert news(state, "you") == [
         Started("a", 0, NOW + 1),
         OutputPiece("a", b"early"),
@@ -460,7 +460,7 @@ def test_who_comes_later_gets_everything_from_the_start_once(state: HubState) ->
         state.tasks["a"].final,
     ]
     subscribed(state, "third", "a")
-    assert state.news["third"][-1] == (state.tasks["a"].final, ["frame"])
+    assert state.news["third"][-1] == (state.tasks["a"].final, [b"frame"])
 
 
 def test_who_submitted_hears_nothing_twice_by_asking(state: HubState) -> None:

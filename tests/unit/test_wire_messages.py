@@ -61,6 +61,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     origin = typing.get_origin(kind)
     if origin is list:
         return st.lists(arguments[0], max_size=3)
+    if origin is tuple:
+        return st.tuples(*arguments)
     if origin is dict:
         return st.dictionaries(*arguments, max_size=3)
     if origin in (typing.Union, UnionType):

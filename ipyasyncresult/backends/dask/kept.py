@@ -65,7 +65,7 @@ class KeepsResults(BackendClient):
             while sum(count for _, count in self._published[1:]) >= self._keep:
                 oldest, _ = self._published.pop(0)
                 await self.dask.unpublish_dataset(oldest)
-        except Exception:
+        except Exception:  # noqa: BLE001  what it may raise depends on what is gone
             if self.dask.status == "running":
                 _log.exception("the scheduler does not keep %d tasks", len(submitted))
 

@@ -1,0 +1,105 @@
+"""What an engine has to say: collected in order, sent together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.sockets import send
+from ipyasyncresult.worker.recorder import Recorder
+
+__all__ = ["Outgoing", "TaskRecorder"]
+
+_HOLD_RESULTS = 0.001
+"""Seconds that results of short tasks may wait for company."""
+_SHORT = 0.0002
+"""Seconds; results of longer tasks leave at once, so that a death costs no finished work."""
+
+
+class TaskRecorder(Recorder):
+    """The outputs of a task that has an id."""
+
+    def __init__(self, msg_id: str, limit: int) -> None:
+        super().__init__(limit)
+        self.msg_id = msg_id
+
+
+class Outgoing:
+    """The engine's stream to the hub.
+
+    For who holds the engine's turn, but for :meth:`note_late` and :meth:`note_released`.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+    wake : int
+        An eventfd that an idle engine waits for, too.
+    """
+
+    def __init__(self, socket: Any, wake: int) -> None:
+        self._socket = socket
+        self._wake = wake
+        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned | m.Released] = []
+        self._frames: list[Any] = []
+        self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
+        self._late: deque[TaskRecorder] = deque()  # any thread appends
+        self._released: deque[tuple[str, int]] = deque()  # any thread appends
+
+    def add(self, item: m.Started | m.Returned) -> None:
+        """Say this, in its turn."""
+        self._items.append(item)
+
+    def add_end(self, item: m.Finished, frames: Sequence[Any]) -> None:
+        """A task ended; `frames` carry its result's buffers."""
+        if item.duration > _SHORT:
+            self._oldest = 0.0  # leaves at once, with all that waits
+        elif not self._items:
+            self._oldest = time.monotonic()
+        self._items.append(item)
+        self._frames += frames
+
+    def take_outputs(self, recorder: TaskRecorder) -> None:
+        """What a task printed and displayed since the last look."""
+        outputs = recorder.take()
+        if outputs:
+            if not self._items:
+                self._oldest = time.monotonic()
+            self._items.append(m.OutputPiece(recorder.msg_id, encode_outputs(outputs)))
+
+    def flush_if_due(self) -> None:
+        """Send, if something has waited for long enough."""
+        if time.monotonic() - self._oldest > _HOLD_RESULTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send everything."""
+        if self._released:  # behind results that lie in the same memory
+            released = [self._released.popleft() for _ in range(len(self._released))]
+            self._items.append(m.Released(released))
+        if not self._items:
+            return
+        send(self._socket, m.encode(m.Stream(self._items)), self._frames)
+        self._items = []
+        self._frames = []
+
+    # -- what other threads come with ------------------------------------------------------------
+
+    def note_released(self, name: str, bits: int) -> None:
+        """Any thread, from within the garbage collector: shared memory is not used any more."""
+        self._released.append((name, bits))
+        os.eventfd_write(self._wake, 1)
+
+    def note_late(self, recorder: Recorder) -> None:
+        """Any thread: a task's thread printed after the task's end."""
+        self._late.append(cast("TaskRecorder", recorder))
+        os.eventfd_write(self._wake, 1)
+
+    def take_late(self) -> None:
+        """Add what such threads printed."""
+        while self._late:
+            self.take_outputs(self._late.popleft())
