@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit soak format clean help
+.PHONY: demo test lab check lint unit soak format docs compatibility clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -38,6 +38,14 @@ format: $(VENV)/.made-test  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.made-test  ## the documentation as HTML; a warning is an error
+	$(BIN)/python docs/tools/compatibility.py --check
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/docs
+	@echo "build/docs/index.html"
+
+compatibility: $(VENV)/.made-test  ## write docs/compatibility.md anew
+	$(BIN)/python docs/tools/compatibility.py
+
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -62,7 +70,7 @@ $(VENV)/.made-lab: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.made-test: pyproject.toml | $(BIN)/python
-	$(PIP) install --quiet --editable '.[test,dev]'
+	$(PIP) install --quiet --editable '.[test,docs,dev]'
 	@touch $@
 
 # Debian packages a browser; elsewhere Playwright brings its own.  Without one the tests that

@@ -37,7 +37,7 @@ import pickle
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, NoReturn
 
 from ipyasyncresult.core.failure import Failure
 from ipyasyncresult.core.unpickling import loads
@@ -252,6 +252,15 @@ class RemoteError(IpyAsyncResultError):
     def __repr__(self) -> str:
         return f"<RemoteError[{self.engine_id}]: {self.ename}({self.evalue})>"
 
+    @property
+    def engine_info(self) -> dict[str, Any]:
+        """``engine_id`` of the engine, and ``method``: what was called."""
+        return {"engine_id": self.engine_id, "method": self.inputs}
+
+    def render_traceback(self) -> list[str]:
+        """The lines that IPython shows: the place, the remote traceback, the last output."""
+        return self._render_traceback_()
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of the frames of this process, which tell nothing."""
         lines = (self.failure.traceback_ansi or self.traceback).splitlines()
@@ -377,9 +386,26 @@ class CompositeError(IpyAsyncResultError):
                 lines += ["", *head, *first._render_traceback_()]
         return lines
 
-    def raise_exception(self, index: int = 0) -> None:
-        """Raise one of the errors."""
-        raise self.errors[index]
+    def raise_exception(self, excid: int = 0) -> NoReturn:
+        """Raise one of the errors; IndexError when there is none of that number."""
+        raise self.errors[excid]
+
+    def render_traceback(self, excid: int | None = None) -> list[str]:
+        """The lines that IPython shows for all of them, or for the one of that number."""
+        if excid is None:
+            return self._render_traceback_()
+        error = self.errors[excid]
+        return error.render_traceback() if isinstance(error, RemoteError) else [str(error)]
+
+    @property
+    def elist(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+        """Name, message, traceback and engine of each; :attr:`errors` has the errors themselves."""
+        return [
+            (one.ename, one.evalue, one.traceback, one.engine_info)
+            if isinstance(one, RemoteError)
+            else (type(one).__name__, str(one), "", {})
+            for one in self.errors
+        ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.errors, self.total)

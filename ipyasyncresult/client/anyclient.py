@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -32,6 +32,7 @@ class AnyClient(ClientProtocol, Protocol):
     cluster_id: str
     capabilities: Capabilities = OWN_ENGINES
     events: list[m.EngineNews]
+    block: bool = False  # of new views
 
     # -- what each kind of client does in its own way --------------------------------------------
 
@@ -113,8 +114,18 @@ class AnyClient(ClientProtocol, Protocol):
             raise TypeError(f"engines are given by number, slice or list, not {key!r}")
         return self.direct_view(key)
 
-    def direct_view(self, targets: Targets = "all") -> DirectView:
+    def __iter__(self) -> Iterator[DirectView]:
+        """A view of each engine."""
+        return (self.direct_view(engine_id) for engine_id in self.ids)
+
+    def direct_view(self, targets: Targets = "all", **flags: Any) -> DirectView:
         """A view of certain engines: what is called through it runs on each of them.
+
+        Parameters
+        ----------
+        targets : int, slice, list of int or ``'all'``
+        **flags
+            Of the view: ``block``, ``label``, ``retries``, ...
 
         Raises
         ------
@@ -126,10 +137,30 @@ class AnyClient(ClientProtocol, Protocol):
         from ipyasyncresult.client.directview import DirectView
 
         chosen = resolve_targets(targets, self.ids)
-        return DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+        view = DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+        return view.set_flags(**{"block": self.block, **flags})
 
-    def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
-        """A view of all engines: each call goes to one that has time."""
+    def broadcast_view(
+        self, targets: Targets = "all", is_coalescing: bool = False, **flags: Any
+    ) -> DirectView:
+        """A direct view: every view sends what is common to its engines in one message."""
+        del is_coalescing  # ipyparallel's signature
+        return self.direct_view(targets, **flags)
+
+    def activate(self, targets: Targets = "all", suffix: str = "") -> DirectView:
+        """Make ``%px{suffix}`` and its family work on these engines; the view they use.
+
+        Raises
+        ------
+        RuntimeError
+            Outside IPython.
+        """
+        view = self.direct_view(targets, block=True)
+        view.activate(suffix)
+        return view
+
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> LoadBalancedView:
+        """A view of all engines: each call goes to one that has time; `flags` as for the other."""
         from ipyasyncresult.client.loadbalanced import LoadBalancedView
 
         if targets is not None:
@@ -137,7 +168,7 @@ class AnyClient(ClientProtocol, Protocol):
                 "a load-balanced view uses all engines: targets must be None; "
                 "client[...] addresses certain ones"
             )
-        return LoadBalancedView(self)
+        return LoadBalancedView(self).set_flags(**{"block": self.block, **flags})
 
     def executor(self) -> EngineExecutor:
         """A ``concurrent.futures.Executor`` on these engines; closing it leaves them alone."""
@@ -161,12 +192,27 @@ class AnyClient(ClientProtocol, Protocol):
         seconds = check_timeout(timeout)
         if jobs is None:
             return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
-        several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
-        ids = {i for job in several for i in ([job] if isinstance(job, str) else job.msg_ids)}
-        pending = self.ledger.pending(ids & self.outstanding)
+        pending = self.ledger.pending(_all_ids_of(jobs) & self.outstanding)
         return self.ledger.waits.wait(
             lambda: all(record.received is not None for record in pending), seconds
         )
+
+    def wait_interactive(
+        self,
+        jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,
+        interval: float = 1.0,
+        timeout: float | None = -1,
+    ) -> None:
+        """Wait for results or ids, by default for everything outstanding, and show progress.
+
+        Raises
+        ------
+        TimeoutError
+            When `timeout` seconds passed before the end.  The tasks go on.
+        """
+        ids = self.outstanding if jobs is None else self.outstanding & _all_ids_of(jobs)
+        records = self.ledger.pending(ids)
+        AsyncResult.over(self, records, "tasks").wait_interactive(interval, timeout)
 
     def spin(self) -> None:
         """Nothing to do: messages are taken in by themselves.  ipyparallel's name."""
@@ -193,3 +239,8 @@ def ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
     if isinstance(jobs, str):
         return [jobs]
     return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
+
+
+def _all_ids_of(jobs: AsyncResult | str | Iterable[AsyncResult | str]) -> set[str]:
+    several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
+    return {msg_id for job in several for msg_id in ids_of(job)}

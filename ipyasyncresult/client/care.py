@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.client.connection import Connection
@@ -59,6 +60,44 @@ class EngineCare:
             return dict.fromkeys(ids, "restarting")
         self._await_successors(ids, before, seen, seconds)
         return dict.fromkeys(ids, "restarted")
+
+    def bind_kernel(self, targets: Targets = None, *, timeout: float | None = 60.0) -> Any:
+        """Turn engines into Jupyter kernels, too, so that one can look inside.
+
+        ``jupyter console --existing FILE`` then works in the engine's namespace, also while a task
+        runs: the kernel has a thread of its own.  Only this user can connect.
+
+        Parameters
+        ----------
+        targets : int, list of int, ...
+            By default all engines.
+        timeout : float, optional
+            Seconds.
+
+        Returns
+        -------
+        str or list of str
+            The connection file of the engine, or of each.
+
+        Raises
+        ------
+        RuntimeError
+            When an engine cannot be a kernel; says why.
+        TimeoutError
+            When an engine has not answered in time: C code that it runs may hold the interpreter.
+        """
+        seconds = check_timeout(timeout)
+        chosen = resolve_targets(targets, self.ids)
+        with ThreadPoolExecutor(max(1, len(chosen)), "ipyasyncresult-bind") as pool:
+            files = list(pool.map(lambda engine_id: self._bind(engine_id, seconds), chosen))
+        return files[0] if isinstance(targets, int) else files
+
+    def _bind(self, engine_id: int, seconds: float | None) -> str:
+        try:
+            file: str = self._connection.ask("bind_kernel", seconds, engine=engine_id)
+        except ValueError as error:
+            raise RuntimeError(f"engine {engine_id}: {error}") from None
+        return file
 
     def _await_successors(
         self, ids: list[int], before: set[Any], seen: int, seconds: float | None

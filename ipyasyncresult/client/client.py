@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.client.anyclient import AnyClient, ids_of
 from ipyasyncresult.client.care import EngineCare, signal_number, start_failure
+from ipyasyncresult.client.clusters import newest_persistent
 from ipyasyncresult.client.connection import Connection
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
@@ -39,8 +40,9 @@ class Client(HubQuestions, EngineCare, AnyClient):
 
     Parameters
     ----------
-    cluster_id : str
-        Which cluster; ``Cluster(...).cluster_id`` and ``ipyasyncresult list`` tell.
+    cluster_id : str, optional
+        Which cluster; ``Cluster(...).cluster_id`` and ``ipyasyncresult list`` tell.  By default
+        your persistent cluster; with several, the newest.
 
     Raises
     ------
@@ -56,12 +58,17 @@ class Client(HubQuestions, EngineCare, AnyClient):
     [0, 1, 2, 3]
     >>> client[:].apply_sync(os.getpid)
     [4711, 4712, 4713, 4714]
+
+    Attributes
+    ----------
+    block : bool
+        What :attr:`block` of new views is.
     """
 
     capabilities: Capabilities = OWN_ENGINES
 
-    def __init__(self, cluster_id: str) -> None:
-        self.cluster_id = cluster_id
+    def __init__(self, cluster_id: str | None = None) -> None:
+        self.cluster_id = cluster_id = cluster_id or newest_persistent()
         self.events: list[m.EngineNews] = []  # engines that came, died, stopped; newest last
         # The connection must not know the client: a forgotten client would never be collected.
         note = functools.partial(_note_event, self.events)

@@ -179,10 +179,17 @@ class Cluster:
         register_client(client)
         return client
 
-    def start_and_connect_sync(self, n: int | None = None) -> Client:
+    def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
         """Start, connect, and wait until all engines are up.
 
         The cluster ends when this client is closed (unless ``persist=True``).
+
+        Parameters
+        ----------
+        n : int, optional
+            How many engines; by default as the cluster was made with.
+        activate : bool
+            Make ``%px`` and its family use these engines.
 
         Raises
         ------
@@ -201,6 +208,8 @@ class Cluster:
         except BaseException:
             self.stop_cluster_sync()
             raise
+        if activate:
+            self._client.activate()
         return self._client
 
     def add_engines(self, n: int = 1) -> list[int]:
@@ -223,9 +232,20 @@ class Cluster:
         if client is not None:
             client.close()
 
-    async def start_and_connect(self, n: int | None = None) -> Client:
+    async def start_cluster(self) -> Self:
+        """:meth:`start_cluster_sync` for asyncio."""
+        return await asyncio.to_thread(self.start_cluster_sync)
+
+    async def connect_client(self) -> Client:
+        """:meth:`connect_client_sync` for asyncio."""
+        return await asyncio.to_thread(self.connect_client_sync)
+
+    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """:meth:`start_and_connect_sync` for asyncio."""
-        return await asyncio.to_thread(self.start_and_connect_sync, n)
+        client = await asyncio.to_thread(self.start_and_connect_sync, n)
+        if activate:
+            client.activate()  # here: the shell belongs to this thread
+        return client
 
     async def stop_cluster(self) -> None:
         """:meth:`stop_cluster_sync` for asyncio."""

@@ -36,6 +36,7 @@ __all__ = [
     "StoredCluster",
     "forget_stored",
     "list_clusters",
+    "newest_persistent",
     "stop_cluster",
     "stored_clusters",
 ]
@@ -109,6 +110,23 @@ def list_clusters() -> list[ClusterInfo]:
                 )
             )
     return sorted(found, key=lambda one: one.started)
+
+
+def newest_persistent() -> str:
+    """The id of this user's persistent cluster; with several, of the newest.
+
+    Raises
+    ------
+    HubError
+        When there is none.
+    """
+    found = [one.cluster_id for one in list_clusters() if one.persist]
+    if not found:
+        raise HubError(
+            "no persistent cluster of yours lives: connect() starts engines, "
+            "Cluster(persist=True) starts a cluster to join"
+        )
+    return found[-1]
 
 
 def stop_cluster(cluster_id: str, *, timeout: float = _STOP_TIMEOUT) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.client.care import EngineCare
 from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -14,7 +15,7 @@ from ipyasyncresult.client.view import View, call_seconds, function_name, zip_se
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
-from ipyasyncresult.errors import NoEnginesError
+from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
@@ -87,6 +88,7 @@ class DirectView(View):
         single: bool,
         kind: int = m.CALL,
         options: int = 0,
+        label: str | None = None,
     ) -> AsyncResult:
         client = self.client
         seconds = call_seconds(self.timeout)
@@ -98,7 +100,7 @@ class DirectView(View):
                 len(buffers),
                 kind,
                 target,
-                self.label,
+                label or self.label,
                 self.retries,
                 options,
                 timeout=seconds,
@@ -119,6 +121,7 @@ class DirectView(View):
         silent: bool = False,
         targets: Targets = None,
         block: bool | None = None,
+        label: str | None = None,
         store_history: bool = True,
     ) -> Any:
         """Run a cell on each engine: magics, top-level await, displays and ``Out[n]`` included.
@@ -131,6 +134,8 @@ class DirectView(View):
         targets : optional
             Other engines than the view's.
         block : bool, optional
+        label : str, optional
+            Of this cell; by default that of the view.
         store_history : bool
             Count the cell in ``In[n]``.
         """
@@ -139,13 +144,21 @@ class DirectView(View):
         chosen, single = self._chosen(targets)
         options = (m.SILENT if silent else 0) | (0 if store_history else m.NO_HISTORY)
         result = self._send(
-            code.encode(), b"", (), chosen, "execute", single=single, kind=m.CELL, options=options
-        )
+            code.encode(), b"", (), chosen, "execute",
+            single=single, kind=m.CELL, options=options, label=label,
+        )  # fmt: skip
         return self._finish(result, block)
 
-    def run(self, filename: str, targets: Targets = None, block: bool | None = None) -> Any:
+    def run(
+        self,
+        filename: str,
+        targets: Targets = None,
+        block: bool | None = None,
+        label: str | None = None,
+    ) -> Any:
         """Run a file of this machine on each engine, in its namespace."""
-        return self.execute(Path(filename).read_text(encoding="utf-8"), False, targets, block)
+        code = Path(filename).read_text(encoding="utf-8")
+        return self.execute(code, False, targets, block, label)
 
     # -- variables -------------------------------------------------------------------------------
 
@@ -254,7 +267,10 @@ class DirectView(View):
         ordered : bool
         timeout : float, optional
             Seconds that the call for one item may take; by default the view's.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
+        label = options.pop("label", None)
         dist = options.pop("dist", "b")
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
@@ -269,8 +285,14 @@ class DirectView(View):
             part = partition.getPartition(items, p, parts, count)
             chunks.append((part, len(part), chosen[p]))
         return self._submit_chunks(
-            f, chunks, partition, star=star, ordered=ordered, timeout=timeout
+            f, chunks, partition, star=star, ordered=ordered, timeout=timeout, label=label
         )
+
+    def imap(
+        self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any
+    ) -> Iterator[Any]:
+        """Map; iterate over the values as they come.  Options as for :meth:`map_async`."""
+        return iter(self.map_async(f, *sequences, **options))
 
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
         """Call ``f`` on each engine with its part of the sequences; join the results."""
@@ -285,15 +307,38 @@ class DirectView(View):
         with importing(self, local=local, quiet=quiet):
             yield
 
+    @property
+    def importer(self) -> AbstractContextManager[None]:
+        """``with view.importer: import ...``: :meth:`sync_imports`."""
+        return self.sync_imports()
+
+    def use_cloudpickle(self) -> None:
+        """Nothing to do: functions of a notebook travel by value in any case."""
+
+    use_dill = use_cloudpickle
+
     def interrupt(self) -> dict[str, str]:
         """Raise KeyboardInterrupt in what these engines run."""
         return self.client.send_signal(targets=self._chosen()[0])
+
+    def bind_kernel(self, **options: Any) -> Any:
+        """Turn these engines into Jupyter kernels, too: ``client.bind_kernel``."""
+        if not isinstance(self.client, EngineCare):
+            backend = self.client.capabilities.backend
+            raise CapabilityError(f"{backend} cannot be turned into kernels from here")
+        return self.client.bind_kernel(self.targets, **options)
 
     def activate(self, suffix: str = "") -> None:
         """Make ``%px{suffix}``, ``%%px{suffix}``, ``%pxresult{suffix}`` work on this view."""
         from ipyasyncresult.client.activation import activate
 
         activate(self, suffix)
+
+    def __len__(self) -> int:
+        return 1 if isinstance(self.targets, int) else len(self._chosen()[0])
+
+    def __bool__(self) -> bool:
+        return True  # also when no engine is up
 
     def __repr__(self) -> str:
         return f"<DirectView {self.targets}>"

@@ -78,7 +78,10 @@ class LoadBalancedView(View):
             False: iteration gives items in the order of arrival.
         timeout : float, optional
             Seconds that the call for one item may take; by default the view's.
+        label : str, optional
+            Of these tasks; by default that of the view.
         """
+        label = options.pop("label", None)
         chunksize = options.pop("chunksize", None)
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
@@ -96,6 +99,7 @@ class LoadBalancedView(View):
             ordered=ordered,
             describe_item=describe_from(items),
             timeout=timeout,
+            label=label,
         )
 
     def imap(
@@ -132,6 +136,12 @@ class LoadBalancedView(View):
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
         """Call ``f`` with as many parts of the sequences as there are engines; join the results."""
         return self._finish(parts_async(self, f, sequences, dist, None), None)
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    def __bool__(self) -> bool:
+        return True  # also when no engine is up
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView of {self.client!r}>"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
@@ -71,22 +71,30 @@ class View:
         self.retries = 0
         self.timeout: float | None = None
 
-    @contextmanager
-    def temp_flags(self, **flags: Any) -> Iterator[None]:
-        """Other flags (``block``, ``label``, ``retries``, ``timeout``, ...) within the context."""
+    def set_flags(self, **flags: Any) -> Self:
+        """Set flags (``block``, ``label``, ``retries``, ``timeout``, ...); the view itself.
+
+        Raises
+        ------
+        AttributeError
+            When a view has no such flag.
+        """
         for name in flags:
             if name.startswith("_") or name not in vars(self):
                 raise AttributeError(f"a view has no flag {name!r}")
-        saved = {name: getattr(self, name) for name in flags}
+        for name, value in flags.items():
+            setattr(self, name, value)
+        return self
+
+    @contextmanager
+    def temp_flags(self, **flags: Any) -> Iterator[None]:
+        """Other flags within the context."""
+        saved = {name: value for name, value in vars(self).items() if name in flags}
+        self.set_flags(**flags)
         try:
-            for name, value in flags.items():
-                setattr(self, name, value)
             yield
         finally:
-            for name, value in saved.items():
-                setattr(self, name, value)
-
-    set_flags = temp_flags
+            self.set_flags(**saved)
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -151,6 +159,7 @@ class View:
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
         timeout: float | None = None,
+        label: str | None = None,
     ) -> AsyncMapResult:
         """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
         seconds = call_seconds(self.timeout if timeout is None else timeout)
@@ -163,16 +172,15 @@ class View:
         for items, count, target in chunks:
             data, buffers = _dump_chunk(items, first)
             frames += buffers
-            task_id = client.new_msg_id()
             tasks.append(
                 m.Task(
-                    task_id,
+                    client.new_msg_id(),
                     0,
                     data,
                     len(buffers),
                     kind,
                     target,
-                    self.label,
+                    label or self.label,
                     self.retries,
                     items=count,
                     timeout=seconds,
@@ -217,9 +225,9 @@ class View:
         """Take back tasks that have not started."""
         return self.client.abort(jobs, targets, block)
 
-    def get_result(self, indices_or_msg_ids: Any = None) -> AsyncResult:
-        """A result from the hub."""
-        return self.client.get_result(indices_or_msg_ids)
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
+        """A result from the hub, by ids, by label or by number."""
+        return self.client.get_result(indices_or_msg_ids, block)
 
     @property
     def history(self) -> list[str]:
@@ -231,9 +239,9 @@ class View:
         """Ids of tasks that have not ended."""
         return self.client.outstanding
 
-    def queue_status(self) -> dict[Any, Any]:
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """How many tasks wait."""
-        return self.client.queue_status()
+        return self.client.queue_status(targets, verbose)
 
     def spin(self) -> None:
         """Nothing to do.  ipyparallel's name."""

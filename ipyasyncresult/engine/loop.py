@@ -29,8 +29,9 @@ from typing import Any
 import zmq
 
 from ipyasyncresult._version import __version__
+from ipyasyncresult.engine.binding import Console
 from ipyasyncresult.engine.outgoing import Outgoing, TaskRecorder
-from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
+from ipyasyncresult.engine.running import Running
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
@@ -40,7 +41,6 @@ from ipyasyncresult.worker.pickling import limit_results
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.shell import EngineShell
-from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit
 
 __all__ = ["EngineLoop", "EngineSettings", "run_engine"]
 
@@ -89,7 +89,7 @@ def run_engine(
     limit_results(settings.result_limit)
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, page)
-    signal.signal(signal.SIGINT, loop.interrupt)
+    signal.signal(signal.SIGINT, loop.running.interrupt)
     loop.run(engine_id, uuid)
 
 
@@ -112,7 +112,7 @@ class EngineLoop:
         self._settings = settings
         self._runner = runner
         self._capture = capture
-        self._page = numbers_of(page)
+        self.running = Running(page, runner)
         self._turn = threading.Lock()
         # Everything below is touched only by who holds the turn.
         self._queue: deque[tuple[m.Task, bytes, Iterable[Any]]] = deque()
@@ -121,7 +121,7 @@ class EngineLoop:
         self._began = 0.0  # epoch seconds of the current task
         self._began_monotonic = 0.0
         self._announced = False
-        self._limit: TimeLimit | None = None  # of the current task
+        self._kernel = Console()
         self._stopping = False
         self.dropped = 0  # malformed messages
         self._pid = os.getpid()
@@ -171,14 +171,11 @@ class EngineLoop:
         task, function, buffers = self._queue.popleft()
         if task.timeout:
             self._out.flush()  # it may end with this engine: finished work must not
-            self._limit = TimeLimit(task.timeout, self._set_deadline)
         self._current = task
         self._announced = False
         self._began = time.time()
         self._began_monotonic = time.monotonic()  # the other one may jump
-        page = self._page
-        page[BEGUN] += 1
-        page[RUNNING] = task_number(task.msg_id)
+        self.running.begin(task.msg_id, task.timeout)
         recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
         self._turn.release()
         try:
@@ -189,15 +186,15 @@ class EngineLoop:
                 # the turn: the pump, which is not in the child, may have had it.
                 os._exit(0)
             self._turn.acquire()
-        page[RUNNING] = 0
-        self._current = self._limit = None
+        self.running.end()
+        self._current = None
         self._out.take_outputs(recorder)
         self._add_outcome(task, outcome)
 
     def _execute(
         self, task: m.Task, function: bytes, buffers: Iterable[Any], recorder: Recorder
     ) -> Outcome:
-        runner, limit = self._runner, self._limit
+        runner, limit = self._runner, self.running.limit
         if task.kind == m.CALL:
             return runner.run_call(
                 function, task.arguments, buffers, recorder=recorder, limit=limit
@@ -215,28 +212,6 @@ class EngineLoop:
             function, task.arguments, buffers, star=star, recorder=recorder, limit=limit
         )
 
-    def _set_deadline(self, when: float) -> None:
-        self._page[DEADLINE] = int(when * 1e9)
-
-    def interrupt(self, *_: object) -> None:
-        """The handler of SIGINT: raise in the task that is meant, and in no other.
-
-        It is for user code; one that comes between two tasks has nothing to do.
-        """
-        __tracebackhide__ = True  # tracebacks end where the user's code was
-        page, limit = self._page, self._limit
-        due: TimedOut | bool = False
-        meant = 0
-        if os.getpid() == self._pid:  # a task's forked children have no part in this
-            meant, page[MEANT] = page[MEANT], 0
-            due = limit is not None and limit.take_due()
-        if not self._runner.running or due is True:
-            return
-        if due:
-            raise due
-        if meant in (0, page[RUNNING]):
-            raise KeyboardInterrupt
-
     def _add_outcome(self, task: m.Task, outcome: Outcome) -> None:
         status = (m.PARTIAL if outcome.failed_items else m.OK) if outcome.ok else m.ERROR
         frames = self._arrays.pack(outcome.buffers) if outcome.buffers else ()
@@ -250,7 +225,7 @@ class EngineLoop:
                 outcome.completed,
                 outcome.duration,
                 failed_items=outcome.failed_items if outcome.ok else task.items,
-                lingers=threading.active_count() > _OWN_THREADS,
+                lingers=threading.active_count() > _OWN_THREADS + self._kernel.threads,
             ),
             frames,
         )
@@ -266,9 +241,8 @@ class EngineLoop:
                 self._pump()
 
     def _pump(self) -> None:
-        task, limit = self._current, self._limit
-        if limit is not None and limit.is_over():
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self.running.look_at_clock()
+        task = self._current
         if task is not None and time.monotonic() - self._began_monotonic >= _PUMP_INTERVAL:
             self._capture.drain()
             if self._recorder is not None:
@@ -295,6 +269,8 @@ class EngineLoop:
                 elif isinstance(message, m.Segments):
                     self._arrays.recycle(message.free)
                     self._arrays.drop(message.drop, message.rest)
+                elif isinstance(message, m.BindKernel):
+                    self._kernel.bind(message, self._out.note_reply)
                 else:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):

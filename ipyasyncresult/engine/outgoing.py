@@ -21,6 +21,9 @@ _SHORT = 0.0002
 """Seconds; results of longer tasks leave at once, so that a death costs no finished work."""
 
 
+_Item = m.Started | m.OutputPiece | m.Finished | m.Returned | m.Released | m.EngineReply
+
+
 class TaskRecorder(Recorder):
     """The outputs of a task that has an id."""
 
@@ -32,7 +35,7 @@ class TaskRecorder(Recorder):
 class Outgoing:
     """The engine's stream to the hub.
 
-    For who holds the engine's turn, but for :meth:`note_late` and :meth:`note_released`.
+    For who holds the engine's turn, but for the methods ``note_...``, which any thread may call.
 
     Parameters
     ----------
@@ -44,11 +47,12 @@ class Outgoing:
     def __init__(self, socket: Any, wake: int) -> None:
         self._socket = socket
         self._wake = wake
-        self._items: list[m.Started | m.OutputPiece | m.Finished | m.Returned | m.Released] = []
+        self._items: list[_Item] = []
         self._frames: list[Any] = []
         self._oldest = 0.0  # monotonic seconds: since when something waits to be sent
         self._late: deque[TaskRecorder] = deque()  # any thread appends
         self._released: deque[tuple[str, int]] = deque()  # any thread appends
+        self._replies: deque[m.EngineReply] = deque()  # any thread appends
 
     def add(self, item: m.Started | m.Returned) -> None:
         """Say this, in its turn."""
@@ -90,16 +94,23 @@ class Outgoing:
     # -- what other threads come with ------------------------------------------------------------
 
     def note_released(self, name: str, bits: int) -> None:
-        """Any thread, from within the garbage collector: shared memory is not used any more."""
+        """Shared memory is not used any more: comes from within the garbage collector, too."""
         self._released.append((name, bits))
         os.eventfd_write(self._wake, 1)
 
     def note_late(self, recorder: Recorder) -> None:
-        """Any thread: a task's thread printed after the task's end."""
+        """A task's thread printed after the task's end."""
         self._late.append(cast("TaskRecorder", recorder))
         os.eventfd_write(self._wake, 1)
 
+    def note_reply(self, reply: m.EngineReply) -> None:
+        """Say something to a client that asked."""
+        self._replies.append(reply)
+        os.eventfd_write(self._wake, 1)
+
     def take_late(self) -> None:
-        """Add what such threads printed."""
+        """Add what such threads printed, and replies."""
+        while self._replies:
+            self._items.append(self._replies.popleft())
         while self._late:
             self.take_outputs(self._late.popleft())

@@ -17,7 +17,7 @@ from ipyasyncresult.hub.records import RESTART, EngineState
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.signalling import Signaller
 from ipyasyncresult.hub.state import HubState
-from ipyasyncresult.wire.messages import EngineNews, Register
+from ipyasyncresult.wire.messages import Answer, EngineNews, Register
 from ipyasyncresult.wire.versions import refusal
 
 __all__ = ["EngineKeeper"]
@@ -144,6 +144,9 @@ class EngineKeeper:
             details["on_request"] = f"{engine.ending} was sent on request"
         _log.info("engine %s died: %s", engine.engine_id, details)
         self._state.engine_lost(engine, notice.get("begun", 0), details)
+        for session, request in engine.asked:
+            error = {"error": f"engine {engine.engine_id} died before it answered"}
+            self._state.answers.append((session, Answer(request, error)))
         self._replace(engine, details, now)
 
     def _replace(self, engine: EngineState, details: dict[str, Any], now: float) -> None:

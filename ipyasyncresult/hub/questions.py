@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.hub.records import HubTask
-from ipyasyncresult.wire.messages import Answer, Ask
+from ipyasyncresult.wire.messages import Answer, Ask, BindKernel, encode
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.server import HubServer
@@ -30,6 +30,7 @@ class Questions:
             "queue_status": self.queue_status,
             "add_engines": self.add_engines,
             "restart": self.restart,
+            "bind_kernel": self.bind_kernel,
             "status": self.status,
             "segments": self.segments,
         }
@@ -117,6 +118,18 @@ class Questions:
         """Names of what is in use of the shared memory.  What is free was said before."""
         del session, request
         return sorted(self._server.arrays.segments.in_use())
+
+    def bind_kernel(self, session: str, request: int, engine: int) -> None:
+        """Turn an engine into a Jupyter kernel; the engine answers with the connection file."""
+        found = self._state.engines.get(engine)
+        if found is None:
+            raise ValueError(f"engine {engine} is not up")
+        found.asked.add((session, request))
+        folder = self._server.folder
+        wish = BindKernel(
+            session, request, str(folder / f"kernel-{engine}.json"), str(folder / f"k{engine}")
+        )
+        self._server.send_to_engine(found, encode(wish))
 
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""

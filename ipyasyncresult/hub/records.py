@@ -110,6 +110,7 @@ class EngineState:
     """One engine process.  A replacement is a new one with the same ``engine_id``."""
 
     __slots__ = (
+        "asked",  # (session, request) of what it was asked and has not answered
         "assigned",  # tasks given to it and not ended, in the order in which it runs them
         "ending",  # on request: RESTART, or the name of the signal that it was sent; else empty
         "engine_id",
@@ -133,6 +134,7 @@ class EngineState:
         self.ready = False
         self.stopped = False
         self.ending = ""
+        self.asked: set[tuple[str, int]] = set()
         self.recalling = False
         self.load = 0.0
         self.finished = 0

@@ -150,8 +150,15 @@ class HubServer:
                 state.started(engine, item)
             elif type(item) is m.Released:
                 self.arrays.released_by_engine(engine, item)
-            else:
+            elif type(item) is m.Returned:
                 state.returned(engine, item)
+            else:
+                self._relay(engine, item)
+
+    def _relay(self, engine: EngineState, reply: m.EngineReply) -> None:
+        if (reply.session, reply.request) in engine.asked:
+            engine.asked.discard((reply.session, reply.request))
+            self.state.answers.append((reply.session, m.Answer(reply.request, reply.content)))
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
         session = identity[1:].decode()

@@ -15,7 +15,7 @@ from IPython.core.error import UsageError
 from ipyasyncresult.core.presenter import GROUPINGS
 from ipyasyncresult.core.waiting import check_timeout
 
-__all__ = ["CODE", "DEFAULTS", "GROUPS", "LIST", "RUN", "parse", "takes"]
+__all__ = ["CODE", "DEFAULTS", "GROUPS", "LIST", "OUT", "RUN", "parse", "takes"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -96,9 +96,11 @@ DEFAULTS = (
     _switch("--no-verbose", "verbose", False, "do not say it (the default)"),
 )
 
+OUT = _flag("-o", "--out", type=_variable, metavar="NAME", help="put the AsyncResult into NAME")
+
 RUN = (
     *DEFAULTS,
-    _flag("-o", "--out", type=_variable, metavar="NAME", help="put the AsyncResult into NAME"),
+    OUT,
     _flag("--local", action="store_true", help="run the cell in this process, too"),
 )
 

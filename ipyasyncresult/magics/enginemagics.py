@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipyasyncresult.magics.arguments import CODE, DEFAULTS, GROUPS, LIST, RUN, parse, takes
+from ipyasyncresult.magics.arguments import CODE, DEFAULTS, GROUPS, LIST, OUT, RUN, parse, takes
 from ipyasyncresult.magics.autopx import AutoPx
 from ipyasyncresult.magics.foreground import run_in_foreground, stop_work
 from ipyasyncresult.magics.local import run_here
@@ -100,10 +100,11 @@ class EngineMagics(Magics):
         self._raise_both(result, failure)
         return None
 
-    @takes(line_magic, *GROUPS, LIST)
+    @takes(line_magic, *GROUPS, OUT, LIST)
     def pxresult(self, line: str) -> None:
         """Show the outputs of the last ``%px`` again, and raise its errors again.
 
+        With ``-o NAME`` the result is put into a variable, and nothing is shown.
         If it still runs, wait for it; interrupting that leaves the engines alone.
         """
         flags = parse(self.pxresult, line)
@@ -115,6 +116,9 @@ class EngineMagics(Magics):
         result = self.last_result
         if result is None:
             raise UsageError("%pxresult: nothing ran through %px yet")
+        if flags.out:
+            self._shell.push({flags.out: result})
+            return
         settings = replace(self.settings.changed(flags, {}), stream=False)
         run_in_foreground(result, settings, stop=lambda: None)
         result.get()
@@ -151,6 +155,8 @@ class EngineMagics(Magics):
 
     def _client(self) -> AnyClient:
         """The client of the view, else the shared one; says so when that is new."""
+        if self.view is not None and self.view.client.closed and not self.suffix:
+            self.view = None  # its cluster has ended: plain %px starts over
         if self.view is not None:
             return self.view.client
         from ipyasyncresult.client.connect import default_client, has_default_client

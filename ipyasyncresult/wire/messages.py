@@ -33,8 +33,10 @@ __all__ = [
     "Abort",
     "Answer",
     "Ask",
+    "BindKernel",
     "Closing",
     "EngineNews",
+    "EngineReply",
     "Finished",
     "FromClient",
     "FromEngine",
@@ -243,10 +245,18 @@ class Requeued(msgspec.Struct, array_like=True, tag=5, gc=False):
     msg_id: str
 
 
+class EngineReply(msgspec.Struct, array_like=True, tag=6):
+    """What an engine says to a client that asked it something."""
+
+    session: str
+    request: int
+    content: Any
+
+
 class Stream(msgspec.Struct, array_like=True, tag=1):
     """What happened on an engine, in order."""
 
-    items: list[Started | OutputPiece | Finished | Returned | Released]
+    items: list[Started | OutputPiece | Finished | Returned | Released | EngineReply]
 
 
 FromEngine = Register | Stream
@@ -281,7 +291,18 @@ class Segments(msgspec.Struct, array_like=True, tag=20):
     """It may, and does not: it shall give the memory back."""
 
 
-ToEngine = Run | Recall | Stop | Segments
+class BindKernel(msgspec.Struct, array_like=True, tag=3):
+    """Be a Jupyter kernel, too; answered with EngineReply."""
+
+    session: str
+    request: int
+    file: str
+    """The connection file to write."""
+    sockets: str
+    """How the paths of its sockets begin."""
+
+
+ToEngine = Run | Recall | Stop | BindKernel | Segments
 
 
 # -- hub to client ---------------------------------------------------------------------------------

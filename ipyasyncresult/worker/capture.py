@@ -30,7 +30,14 @@ from ipyasyncresult.worker.capturefile import CaptureFile, create_capture_file, 
 from ipyasyncresult.worker.recorder import LogRecorder, Recorder
 from ipyasyncresult.worker.streams import NoStdin, SharedStream, TaskStream
 
-__all__ = ["Capture", "context_recorder", "create_capture_file", "current_recorder", "read_tail"]
+__all__ = [
+    "Capture",
+    "context_recorder",
+    "create_capture_file",
+    "current_recorder",
+    "read_tail",
+    "written_to",
+]
 
 _IDLE_SECONDS = 0.001  # a gap between tasks in which something may have been written
 
@@ -54,8 +61,18 @@ def current_recorder() -> Recorder | None:
 
 
 def context_recorder() -> Recorder | None:
-    """The recorder of the task that the calling context belongs to, or None."""
+    """The recorder of this context alone.  Any thread."""
     return _of_context.get()
+
+
+@contextmanager
+def written_to(recorder: Recorder) -> Iterator[None]:
+    """Within the context, what this thread and those that it starts write belongs to `recorder`."""
+    token = _of_context.set(recorder)
+    try:
+        yield
+    finally:
+        _of_context.reset(token)
 
 
 class Capture:

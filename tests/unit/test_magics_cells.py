@@ -42,6 +42,7 @@ class HandClient(FakeClient):
     def __init__(self, act: Callable[[AsyncResult], None] | None = None) -> None:
         super().__init__(engines=3)
         self.ids = [0, 1, 2]
+        self.closed = False
         self.calls: list[tuple[str, AsyncResult]] = []
         self.signals: list[tuple[int, list[int]]] = []
         self.act = act if act is not None else self.finish_all
