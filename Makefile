@@ -52,6 +52,10 @@ clean:  ## remove the environment and everything that was built
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
+# An editable install leaves data files out: by this one Jupyter's server finds the page of clusters.
+ENABLE_PAGE = install -D -m 644 -t $(VENV)/etc/jupyter/jupyter_server_config.d \
+  jupyter-config/jupyter_server_config.d/ipyasyncresult.json
+
 # One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
 # installs anew.
 $(BIN)/python:
@@ -67,10 +71,12 @@ $(VENV)/.made-demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.made-lab: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[lab]'
+	$(ENABLE_PAGE)
 	@touch $@
 
 $(VENV)/.made-test: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[test,docs,dev]'
+	$(ENABLE_PAGE)
 	@touch $@
 
 # Debian packages a browser; elsewhere Playwright brings its own.  Without one the tests that

@@ -119,3 +119,8 @@ def unload_ipython_extension(ipython: Any) -> None:
     from ipyasyncresult.magics import unload
 
     unload(ipython)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Jupyter's server asks: what is to be loaded."""
+    return [{"module": "ipyasyncresult.server"}]

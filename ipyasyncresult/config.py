@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Float, Integer, TraitError
+from traitlets import Bool, Integer, TraitError
 from traitlets.config import Config, SingletonConfigurable
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
@@ -63,6 +63,12 @@ class ClusterOptions(SingletonConfigurable):
         help="After so many deaths per engine within a minute no more engines are started.",
     ).tag(config=True)
 
+    def changed(self) -> dict[str, Any]:
+        """What is not as it is by default, by name."""
+        traits = self.class_own_traits(config=True)
+        values = {name: getattr(self, name) for name in traits}
+        return {n: value for n, value in values.items() if value != traits[n].default_value}
+
 
 class DisplayOptions(SingletonConfigurable):
     """What is shown while work runs."""
@@ -78,16 +84,30 @@ class DisplayOptions(SingletonConfigurable):
         help="Widgets in a notebook: None where ipywidgets is installed, True always, False never "
         "(text that is rewritten instead).",
     ).tag(config=True)
-    patience = Float(
-        0.3,
-        min=0.0,
-        help="Seconds: work that ends within them shows nothing.",
+
+
+class ServerOptions(SingletonConfigurable):
+    """The page and the routes in Jupyter's server."""
+
+    read_only = Bool(
+        False,
+        help="Show clusters, but neither start nor stop them, nor interrupt their tasks.",
+    ).tag(config=True)
+    most_engines = Integer(
+        256,
+        min=0,
+        help="As many engines as one cluster that is started from the page may have.",
+    ).tag(config=True)
+    most_readers = Integer(
+        50,
+        min=1,
+        help="How many pages may read events at once.",
     ).tag(config=True)
 
 
 def configurable_classes() -> list[type[SingletonConfigurable]]:
     """All kinds of options."""
-    return [ClusterOptions, DisplayOptions]
+    return [ClusterOptions, DisplayOptions, ServerOptions]
 
 
 def options(kind: type[T]) -> T:

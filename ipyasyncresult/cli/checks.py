@@ -100,7 +100,7 @@ def _server_extension() -> Iterator[Check]:
             "page",
             "warning",
             "Jupyter's server does not know this package: no page of clusters",
-            "jupyter server extension enable ipyasyncresult --sys-prefix",
+            "install this package without --editable (CONTRIBUTING.md has a way with it)",
         )
 
 

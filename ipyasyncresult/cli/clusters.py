@@ -66,18 +66,11 @@ class Start(Command):
         """Start it, wait until its engines are up, leave it."""
         if self.extra_args:
             raise UsageError(f"start takes options only, not {self.extra_args[0]!r}")
-        wanted = ClusterOptions(config=self.config)
+        wanted = ClusterOptions(config=self.config).changed()
         # Engines import what lies where the command was given, as a notebook there would; the
         # folder of this program is nothing of the user's.
         sys.path[0] = str(Path.cwd())
-        cluster = Cluster(
-            wanted.n,
-            cluster_id=self.cluster_id or None,
-            persist=True,
-            output_limit=wanted.output_limit,
-            result_limit=wanted.result_limit,
-            restart_limit=wanted.restart_limit,
-        )
+        cluster = Cluster(cluster_id=self.cluster_id or None, persist=True, **wanted)
         client = cluster.start_and_connect_sync()
         try:
             return {"cluster_id": client.cluster_id, "engines": len(client)}

@@ -13,7 +13,7 @@ from traitlets.config import Configurable
 from ipyasyncresult.cli.application import Command, CommandError, UsageError
 from ipyasyncresult.config import FILE_NAME, configurable_classes, read_config_files
 
-__all__ = ["Completion", "ShowConfig"]
+__all__ = ["Completion", "ShowConfig", "all_options", "options_of"]
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -43,7 +43,7 @@ class ShowConfig(Command):
             "looked_in": [str(folder) for folder in folders],
             "files": [str(file) for file in files],
             "set": read_config_files(),
-            "options": {cls.__name__: _options_of(cls) for cls in configurable_classes()},
+            "options": {cls.__name__: options_of(cls) for cls in all_options()},
         }
 
     def _write(self) -> Path:
@@ -51,7 +51,7 @@ class ShowConfig(Command):
         if path.exists():
             raise CommandError(f"{path} exists: it is left as it is")
         path.parent.mkdir(parents=True, exist_ok=True)
-        sections = [cls.class_config_section() for cls in configurable_classes()]
+        sections = [cls.class_config_section() for cls in all_options()]
         head = "# Options of ipyasyncresult: take the # away where a value shall be another.\n"
         path.write_text("\n".join([head, "c = get_config()  # noqa\n", *sections]))
         return path
@@ -74,10 +74,24 @@ class ShowConfig(Command):
                 print(f"  {option} = {now}\n      {about['help']}")
 
 
-def _options_of(cls: type[Configurable]) -> dict[str, dict[str, str]]:
+def all_options() -> list[type[Configurable]]:
+    """Every class that has options, those of the magics too."""
+    from ipyasyncresult.magics.enginemagics import EngineMagics
+
+    return [*configurable_classes(), EngineMagics]
+
+
+def options_of(cls: type[Configurable]) -> dict[str, dict[str, str]]:
+    """By name: ``default`` and ``help``."""
+    ours = {
+        name: trait
+        for base in cls.__mro__
+        if base.__module__.startswith("ipyasyncresult.") and issubclass(base, Configurable)
+        for name, trait in base.class_own_traits(config=True).items()
+    }
     return {
         name: {"default": trait.default_value_repr(), "help": " ".join(str(trait.help).split())}
-        for name, trait in sorted(cls.class_own_traits(config=True).items())
+        for name, trait in sorted(ours.items())
     }
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import time
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,18 @@ from traitlets import Bool, CaselessStrEnum, Integer, Unicode
 from ipyasyncresult.cli.application import Command, NotThere
 from ipyasyncresult.cli.clusters import chosen_cluster
 from ipyasyncresult.cli.tables import paint, plain, table
-from ipyasyncresult.client.calls import Call, gather_calls
 from ipyasyncresult.client.client import Client
-from ipyasyncresult.client.reading import read_result, read_task
+from ipyasyncresult.client.reading import call_ids, outputs_of, read_tasks, recent_calls
 from ipyasyncresult.core.presenter import GROUPINGS, OutputQuery
 from ipyasyncresult.core.timing import format_seconds
-from ipyasyncresult.display.grouping import block_text, group
+from ipyasyncresult.display.grouping import output_text
 from ipyasyncresult.errors import UnknownTaskError
 from ipyasyncresult.wire.runtime import cluster_folder
 
 __all__ = ["Logs", "Results"]
+
+_MOST_CALLS = 100_000
+_STATES = ("ok", "running", "pending", "error", "lost", "aborted")
 
 
 class Results(Command):
@@ -66,61 +67,68 @@ class Results(Command):
         described = chosen_cluster(self.cluster_id)
         with Client(described.cluster_id) as client:
             if which is None:
-                calls = gather_calls(client.db_query())
-                if self.failed:
-                    calls = [call for call in calls if call.failed]
-                return [dataclasses.asdict(call) for call in calls[: self.limit]]
-            return self._one(client, int(which) if which.lstrip("-").isdigit() else which)
+                return self._calls(client)
+            return self._tasks(client, int(which) if which.lstrip("-").isdigit() else which)
 
-    def _one(self, client: Client, which: int | str) -> dict[str, Any]:
+    def _calls(self, client: Client) -> list[dict[str, Any]]:
+        if not self.failed:
+            return recent_calls(client, self.limit)
+        calls = recent_calls(client, _MOST_CALLS)
+        return [call for call in calls if _failed(call)][: self.limit]
+
+    def _tasks(self, client: Client, which: int | str) -> list[dict[str, Any]]:
         try:
-            result = read_result(client, which)
+            if self.wait:
+                client.get_result(which, block=True)
+            ids = call_ids(client, which)
         except UnknownTaskError as error:
             raise NotThere(str(error)) from None
-        if self.wait:
-            result.wait()
+        tasks = read_tasks(client, ids)
         query = OutputQuery(self.groupby, "failed" if self.failed else None)
-        self._text = "".join(block_text(block) for block in group(result.tasks(), query))
-        return {
-            "summary": result.summary(),
-            "tasks": [
-                read_task(record)
-                for record in result.records
-                if record.failed_items or not self.failed
-            ],
-        }
+        self._outputs = outputs_of(tasks, query)
+        for task in tasks:
+            task["outputs"] = outputs_of([task], OutputQuery("time"))
+            del task["records"]
+        return [task for task in tasks if task["error"] or not self.failed]
 
     def show(self, found: Any) -> None:
         """A table of calls, or the outputs and failures of one."""
-        if isinstance(found, dict):
-            self._show_one(found)
+        if self.extra_args:
+            self._show_tasks(found)
         elif not found:
             print("the cluster remembers no " + ("failures" if self.failed else "calls"))
         else:
-            head = ("number", "submitted", "took", "tasks", "state", "label")
-            print(table(head, [_row(Call(**call)) for call in found], states=4))
+            head = ("number", "submitted", "took", "tasks", "state", "name")
+            print(table(head, [_row(call) for call in found], states=4))
 
-    def _show_one(self, found: dict[str, Any]) -> None:
-        print(found["summary"])
-        print(plain(self._text), end="")
-        for task in found["tasks"]:
+    def _show_tasks(self, found: list[dict[str, Any]]) -> None:
+        counted = Counter(task["status"] for task in found)
+        print(", ".join(f"{count} {status}" for status, count in counted.items()) or "nothing")
+        for block in self._outputs:
+            print(plain(output_text(block["prefix"], block["text"])), end="")
+        for task in found:
             if (error := task["error"]) is not None:
-                where = (
-                    f"engine {task['engine_id']}" if task["engine_id"] is not None else "no engine"
-                )
-                print(paint(f"task {task['msg_id']} on {where}: {task['status']}", "error"))
+                where = "" if task["engine_id"] is None else f" on engine {task['engine_id']}"
+                print(paint(f"task {task['msg_id']}{where}: {task['status']}", "error"))
                 print(plain(error["traceback"] or f"{error['name']}: {error['message']}").rstrip())
 
 
-def _row(call: Call) -> tuple[object, ...]:
-    counted = ", ".join(f"{count} {status}" for status, count in call.counts.items())
+def _failed(call: dict[str, Any]) -> bool:
+    return any(call["counts"].get(status) for status in ("error", "lost", "aborted"))
+
+
+def _row(call: dict[str, Any]) -> tuple[object, ...]:
+    counts = call["counts"]
+    counted = ", ".join(f"{counts[status]} {status}" for status in _STATES if counts.get(status))
+    submitted = dt.datetime.fromtimestamp(call["submitted"], dt.UTC).astimezone()
+    completed = call["completed"]
     return (
-        call.number,
-        dt.datetime.fromtimestamp(call.submitted, dt.UTC).astimezone().strftime("%m-%d %H:%M:%S"),
-        "" if call.took is None else format_seconds(call.took),
-        len(call.msg_ids),
+        call["number"],
+        submitted.strftime("%m-%d %H:%M:%S"),
+        "" if completed is None else format_seconds(max(0.0, completed - call["submitted"])),
+        call["tasks"],
         counted,
-        call.label,
+        call["label"] or call["fname"],
     )
 
 

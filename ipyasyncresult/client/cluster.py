@@ -15,6 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from ipyasyncresult.client.client import Client
+from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.runtime import (
@@ -77,6 +78,7 @@ class Cluster:
 
     hub_module = "ipyasyncresult.hub"  # what ``python -m`` starts
 
+    @with_cluster_options
     def __init__(
         self,
         n: int | None = None,

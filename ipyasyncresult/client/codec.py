@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ipyasyncresult.core.failure import Failure, decode_failure
 from ipyasyncresult.core.outcome import LAST_OUTPUT_CHARACTERS, make_remote_error
 from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.core.partition import ChunkResult
@@ -42,6 +43,11 @@ class WireCodec:
                 record.error = make_remote_error(record, value.failures[position])
             record.value = value
         record.raw = None
+
+    def peek(self, record: TaskRecord) -> Failure | None:
+        """How it failed, without unpickling; None where that needs :meth:`decode`.  Any thread."""
+        raw = record.raw
+        return decode_failure(raw[1]) if raw is not None and raw[0] == ERROR else None
 
 
 def _decode_error(record: TaskRecord, cause: BaseException) -> ResultDecodeError:

@@ -59,7 +59,7 @@ class View:
     timeout : float or None
         Seconds that a call may take, by the engine's clock and without the time that it waits; of a
         map: the call for each item.  One that takes longer is interrupted, and its engine replaced
-        when that does not help within 2 seconds; it fails with
+        when that does not help within 5 seconds; it fails with
         :class:`~ipyasyncresult.TaskTimeout`, and is not tried again.
     """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
@@ -59,23 +61,52 @@ class Controllable:
         records = self.records
         return bool(records) and all(record.status is Status.ABORTED for record in records)
 
-    def retry_failed(self) -> Self:
-        """A result like this one in which the failed tasks run again; the good ones stay."""
+    def retry_failed(self, *, in_place: bool = False) -> Self:
+        """A result like this one in which the failed tasks run again; the good ones stay.
+
+        Parameters
+        ----------
+        in_place : bool
+            Let this very result wait for them, so that whoever waits for it gets the new values.
+            Only before it has ended.
+
+        Raises
+        ------
+        ValueError
+            With `in_place`, when the result has ended: those who waited for it were told.
+        """
+        if not in_place:
+            again = self._resubmit_failed()
+            return self._like([again.get(record.msg_id, record) for record in self.records])
+        with self._ledger.held_open(self._tally) as is_open:
+            if not is_open:
+                raise ValueError(
+                    "in_place needs a result that has not ended; retry_failed() gives a new one"
+                )
+            self._ledger.replace(self._tally, self.records, self._resubmit_failed())
+        return self
+
+    def _resubmit_failed(self) -> dict[str, TaskRecord]:
         failed = [record for record in self.records if record.failed_items]
-        again = dict(
-            zip(
-                (record.msg_id for record in failed),
-                self._client.resubmit_records(failed) if failed else (),
-                strict=True,
-            )
-        )
-        return self._like([again.get(record.msg_id, record) for record in self.records])
+        ids = (record.msg_id for record in failed)
+        new = self._client.resubmit_records(failed) if failed else ()
+        return dict(zip(ids, new, strict=True))
 
     def engine_count(self) -> int:
         """How many engines can work on this."""
         if self._targets is not None:
             return len({record.engine_id for record in self.records})
         return self._client.engine_count()
+
+    def engine_states(self) -> Mapping[int, Mapping[str, Any]]:
+        """What the client knows of its engines (``up``, ``stopped``, ``uuid``), if anything."""
+        known = getattr(self._client, "engines", None)
+        return known if isinstance(known, Mapping) else {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked of the client that runs this."""
+        return self._client.capabilities
 
     def as_future(self) -> TaskFuture:
         """A ``concurrent.futures.Future`` of this result, for code that wants one."""

@@ -8,11 +8,13 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from ipyasyncresult.core import timing
+from ipyasyncresult.core.failure import Failure
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.metadata import METADATA_KEYS, metadata_of, value_of
-from ipyasyncresult.core.outcome import error_of
+from ipyasyncresult.core.outcome import error_of, failures_in
+from ipyasyncresult.core.places import Places
 from ipyasyncresult.core.presenter import check_query, presenter
-from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.tally import Journal, Tally
 from ipyasyncresult.core.task import Counts, TaskOutputs, TaskRecord
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
@@ -125,6 +127,10 @@ class Insight:
         label = self.records[index].label
         return f"task {index}" + (f" ({label})" if label else "")
 
+    def places(self) -> Places:
+        """Names of tasks and items, by record."""
+        return Places(self.records)
+
     # -- outputs ---------------------------------------------------------------------------------
 
     def tasks(self) -> list[TaskOutputs]:
@@ -141,6 +147,18 @@ class Insight:
         that returned, no call is under way.
         """
         return self._ledger.follow(self._tally, callback)
+
+    def watch(self) -> Journal:
+        """A journal of the tasks that change, for who looks now and then."""
+        return self._ledger.watch(self._tally, self.records)
+
+    def now(self) -> float:
+        """What time it is by the clock of the records, in seconds since the epoch."""
+        return self._ledger.clock()
+
+    def failures_in(self, record: TaskRecord, limit: int) -> list[tuple[int, Failure]]:
+        """What failed in a finished task, as text, by position in the task."""
+        return failures_in(self._ledger.codec, record, limit)
 
     def display_outputs(
         self,
@@ -187,13 +205,20 @@ class Insight:
         """
         return presenter().stream_output(cast("AsyncResult", self))
 
+    def show_live(self) -> AbstractContextManager[None]:
+        """Within ``with ar.show_live():`` progress is shown while the caller does other things.
+
+        What has not ended when the context does is shown on, until it has.
+        """
+        return presenter().show_live(cast("AsyncResult", self))
+
     def wait_interactive(self, interval: float = 1.0, timeout: float | None = None) -> None:
         """Wait and show progress.
 
         Parameters
         ----------
         interval : float
-            Seconds between two updates.
+            Seconds between two updates of a bar in a terminal.  A widget keeps its own pace.
         timeout : float, optional
             Seconds; None and -1 wait for ever.
 
@@ -235,3 +260,8 @@ class Insight:
 
     def _repr_html_(self) -> str | None:
         return presenter().html(cast("AsyncResult", self))
+
+    def _ipython_display_(self) -> None:
+        # As the last line of a cell: live while it is pending.
+        if not presenter().show(cast("AsyncResult", self)):
+            raise NotImplementedError("text and HTML will do")

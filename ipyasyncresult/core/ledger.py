@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ipyasyncresult.core.outputs import Output
-from ipyasyncresult.core.tally import Follower, Tally
+from ipyasyncresult.core.tally import Follower, Journal, Tally
 from ipyasyncresult.core.task import FINAL, Status, TaskRecord
 from ipyasyncresult.core.waiting import ConditionWaits, Waits
 from ipyasyncresult.errors import UnknownTaskError
@@ -158,7 +158,10 @@ class Ledger:
     def _queue_followers(self, batch: Batch) -> None:
         for tally, records in batch.changed.items():
             for follower in tuple(tally.followers or ()):
-                self._calls.append((follower, (records,)))
+                if follower.__class__ is Journal:
+                    follower.add(records)
+                else:
+                    self._calls.append((follower, (records,)))  # type: ignore[arg-type]
         # Completion callbacks go after the last change was shown.
         for callback in batch.completed:
             self._calls.append((callback, ()))
@@ -240,6 +243,64 @@ class Ledger:
             follower.stop()
 
         return stop
+
+    def watch(self, tally: Tally, records: Sequence[TaskRecord]) -> Journal:
+        """A journal of what changes from now on; what is more than pending now comes first."""
+        journal = Journal()
+        with self._lock:
+            journal.add([r for r in records if r.status is not Status.PENDING or r.outputs])
+            tally.followers = [*(tally.followers or ()), journal]
+
+        def stop() -> None:
+            with self._lock:
+                tally.followers = [f for f in tally.followers or () if f is not journal] or None
+
+        journal.stop = stop
+        return journal
+
+    # -- running again ---------------------------------------------------------------------------
+
+    @contextmanager
+    def held_open(self, tally: Tally) -> Iterator[bool]:
+        """Within the context the result cannot come to its end; yields False if it already has."""
+        with self._lock:
+            is_open = tally.left > 0
+            tally.left += is_open
+        try:
+            yield is_open
+        finally:
+            if is_open:
+                with self.batch() as batch:
+                    tally.left -= 1
+                    if not tally.left:
+                        batch.completed.extend(tally.callbacks or ())
+                        tally.callbacks = None
+
+    def replace(
+        self, tally: Tally, records: list[TaskRecord], again: dict[str, TaskRecord]
+    ) -> None:
+        """Put new records in the places of failed ones, in the result's own list; counts follow.
+
+        Parameters
+        ----------
+        tally : Tally
+            Held open by the caller.
+        records : list of TaskRecord
+        again : dict
+            New record by the id of the failed one.
+        """
+        with self._lock:
+            for place, old in enumerate(records):
+                if old.msg_id not in again:
+                    continue
+                records[place] = again[old.msg_id]
+                tally.total -= old.items
+                tally.finished -= old.items
+                tally.failed -= old.failed_items
+                tally.failures -= old.failed_items > 0
+                if tally.arrivals is not None and old in tally.arrivals:
+                    tally.arrivals.remove(old)
+        self.count(tally, list(again.values()))
 
 
 class Batch:

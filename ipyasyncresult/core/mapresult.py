@@ -10,6 +10,7 @@ from ipyasyncresult.core.asyncresult import AsyncResult, check_ready
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.outcome import Failed, errors_in, items_of, raise_for
 from ipyasyncresult.core.partition import Map
+from ipyasyncresult.core.places import Places
 from ipyasyncresult.core.task import TaskRecord
 
 __all__ = ["AsyncMapResult"]
@@ -130,6 +131,10 @@ class AsyncMapResult(AsyncResult):
                 for position, item in zip(positions, items, strict=False):
                     if isinstance(item, Failed):
                         yield position, str(item.error).partition("\n")[0]
+
+    def places(self) -> Places:
+        """Names of tasks and items, by record."""
+        return Places(self.records, self._positions(), self._describe_item)
 
     def _positions(self) -> Iterator[range]:
         """Where the items of each task stand in the map."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
-from ipyasyncresult.core.failure import decode_failure
+from ipyasyncresult.core.failure import Failure, decode_failure
 from ipyasyncresult.core.ledger import Codec
 from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.core.partition import ChunkResult
@@ -16,6 +17,7 @@ __all__ = [
     "Failed",
     "error_of",
     "errors_in",
+    "failures_in",
     "items_of",
     "make_remote_error",
     "outcome_of",
@@ -73,6 +75,25 @@ def items_of(codec: Codec, record: TaskRecord) -> list[Any]:
     if error is not None:
         return [Failed(error)] * record.items
     return value  # type: ignore[no-any-return]
+
+
+def failures_in(codec: Codec, record: TaskRecord, limit: int) -> list[tuple[int, Failure]]:
+    """What failed in a finished task, as text, by position in the task; at most `limit`.
+
+    Nothing of the user's is unpickled where the codec can ``peek``, so any thread may ask.
+    """
+    peek = getattr(codec, "peek", None)
+    seen: Failure | None = peek(record) if peek is not None else None
+    if seen is not None:
+        return [(0, seen)]
+    error = error_of(codec, record)
+    if isinstance(record.value, ChunkResult):
+        found = islice(record.value.failures.items(), limit)
+        return [(position, decode_failure(failure)) for position, failure in found]
+    if isinstance(error, RemoteError):
+        return [(0, error.failure)]
+    message, _, more = str(error).partition("\n")
+    return [(0, Failure(ename=type(error).__name__, evalue=message, traceback=more))]
 
 
 def unwrap(pieces: Iterable[list[Any]]) -> list[list[Any]]:

@@ -105,6 +105,12 @@ class Presenter(Protocol):
     def wait_interactive(self, result: AsyncResult, interval: float, timeout: float | None) -> bool:
         """Wait and show progress; False when `timeout` seconds passed before the end."""
 
+    def show(self, result: AsyncResult) -> bool:
+        """Show a pending result, live, without waiting; False where its text will do."""
+
+    def show_live(self, result: AsyncResult) -> AbstractContextManager[None]:
+        """Within the context: show progress while the caller does other things."""
+
     def timeline(self, result: AsyncResult) -> Any:
         """A picture of who ran what when."""
 
@@ -134,6 +140,12 @@ class PlainPresenter:
             result.wait(left)
             print(f"{result.progress}/{len(result)} {result.fname}")
         return True
+
+    def show(self, result: AsyncResult) -> bool:
+        return False
+
+    def show_live(self, result: AsyncResult) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def timeline(self, result: AsyncResult) -> Any:
         return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
 from ipyasyncresult.core.task import Counts, TaskRecord
 
-__all__ = ["Follower", "Tally"]
+__all__ = ["Follower", "Journal", "Tally"]
 
 
 class Tally:
@@ -31,7 +32,7 @@ class Tally:
         self.submitted = inf  # epoch seconds of the first submission
         self.arrivals: list[TaskRecord] | None = None  # finished tasks in the order they came
         self.callbacks: list[Callable[[], object]] | None = None  # once, when left reaches zero
-        self.followers: list[Follower] | None = None  # on every change
+        self.followers: list[Follower | Journal] | None = None  # on every change
 
     def counts(self) -> Counts:
         """The four numbers at one moment."""
@@ -58,3 +59,28 @@ class Follower:
         """After this returns, no call is under way and none will come."""
         with self._turn:
             self._active = False
+
+
+class Journal:
+    """Which tasks changed since somebody last looked; feeding it wakes no thread.
+
+    For who looks now and then (a widget), while a :class:`Follower` is called at once.
+    """
+
+    __slots__ = ("_changed", "stop")
+
+    def __init__(self) -> None:
+        self._changed: deque[TaskRecord] = deque()
+        self.stop: Callable[[], None] = lambda: None  # ends the subscription
+
+    def add(self, records: Sequence[TaskRecord]) -> None:
+        """These changed.  The thread that feeds the ledger."""
+        self._changed.extend(records)
+
+    def take(self) -> list[TaskRecord]:
+        """What changed since the last call, in order; a task may come more than once.
+
+        One thread at a time.  Only what is there now is taken: more may come meanwhile.
+        """
+        pop = self._changed.popleft
+        return [pop() for _ in range(len(self._changed))]

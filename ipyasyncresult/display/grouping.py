@@ -14,7 +14,15 @@ from ipyasyncresult.core.outputs import Output, apply_carriage_returns, visible
 from ipyasyncresult.core.presenter import STREAMS, OutputQuery
 from ipyasyncresult.core.task import FINAL, Status, TaskOutputs
 
-__all__ = ["Block", "block_text", "display_block", "group", "in_time_order", "prefix_of"]
+__all__ = [
+    "Block",
+    "block_text",
+    "display_block",
+    "group",
+    "in_time_order",
+    "output_text",
+    "prefix_of",
+]
 
 BlockKind = Literal["stdout", "stderr", "display_data", "execute_result", "heading"]
 Keep: TypeAlias = Callable[[str], bool]
@@ -259,8 +267,13 @@ def block_text(block: Block) -> str:
 
     Ends with a newline.
     """
-    text = block.text.removesuffix("\n")
-    if not block.prefix or not text:
-        return f"{block.prefix}{text}\n"
+    return output_text(block.prefix, block.text)
+
+
+def output_text(prefix: str, text: str) -> str:
+    """A prefix before one line of text, or on a line of its own before more."""
+    text = text.removesuffix("\n")
+    if not prefix or not text:
+        return f"{prefix}{text}\n"
     between = "\n" if "\n" in text else " "
-    return f"{block.prefix}{between}{text}\n"
+    return f"{prefix}{between}{text}\n"

@@ -137,7 +137,7 @@ class ProgressModel:
     def _remember(self, counts: Counts, engines: int, now: float, passed: float) -> None:
         busy = min(engines, counts.total - self._finished)
         share = _share(busy, counts.running)
-        ended = counts.finished - self._finished
+        ended = max(0, counts.finished - self._finished)  # fewer: failed ones run again
         began = self._last  # of what is seen running for the first time
         if ended:  # between two looks many came and went: these began half of their time ago
             began = max(began, now - passed * busy / (2 * ended + counts.running) / share)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.failure import Failure
+from ipyasyncresult.core.places import Places
+from ipyasyncresult.core.tally import Journal
 from ipyasyncresult.core.task import Counts, TaskOutputs, TaskRecord
 
 __all__ = ["ShownResult"]
 
 
 class ShownResult(Protocol):
-    """The looking side of an ``AsyncResult``.  Nothing here waits, except :meth:`wait`."""
+    """What is looked at, and what the buttons do.  Nothing here waits, except :meth:`wait`."""
 
     @property
     def fname(self) -> str:
@@ -45,3 +49,31 @@ class ShownResult(Protocol):
 
     def follow(self, callback: Callable[[Sequence[TaskRecord]], None]) -> Callable[[], None]:
         """Call with the tasks that changed, on another thread; returns what stops it."""
+
+    def watch(self) -> Journal:
+        """A journal of the tasks that change, for who looks now and then."""
+
+    def now(self) -> float:
+        """What time it is by the clock of the records."""
+
+    def places(self) -> Places:
+        """Names of tasks and items, by record."""
+
+    def failures_in(self, record: TaskRecord, limit: int) -> list[tuple[int, Failure]]:
+        """What failed in a finished task, as text, by position in the task."""
+
+    def engine_states(self) -> Mapping[int, Mapping[str, Any]]:
+        """What is known of each engine, if anything."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked of the client that runs it."""
+
+    def abort(self) -> dict[str, str]:
+        """Take back what waits; says per task what happened."""
+
+    def interrupt(self) -> dict[str, str]:
+        """Interrupt what runs; says per task what happened."""
+
+    def retry_failed(self, *, in_place: bool) -> object:
+        """Run failed tasks again."""

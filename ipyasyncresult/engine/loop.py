@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 import threading
 import time
@@ -89,7 +88,7 @@ def run_engine(
     limit_results(settings.result_limit)
     runner = Runner(capture, EngineShell.instance())
     loop = EngineLoop(settings, runner, capture, page)
-    signal.signal(signal.SIGINT, loop.running.interrupt)
+    loop.running.install()
     loop.run(engine_id, uuid)
 
 

@@ -14,6 +14,11 @@ from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit
 __all__ = ["Running"]
 
 
+WAKE_UP = signal.SIGURG
+"""Has a handler that does nothing, and so ends a sleep in the kernel: Python then runs the handlers
+of signals that came before.  Nobody else uses it (Go's runtime has taken it for the same end)."""
+
+
 class Running:
     """The running task, on the page that the nursery reads.
 
@@ -28,6 +33,11 @@ class Running:
         self._page = numbers_of(page)
         self._runner = runner
         self._pid = os.getpid()
+
+    def install(self) -> None:
+        """Take the signals.  The main thread."""
+        signal.signal(signal.SIGINT, self.interrupt)
+        signal.signal(WAKE_UP, lambda *_: None)
 
     def begin(self, msg_id: str, timeout: float) -> None:
         """A task begins.  The main thread."""
@@ -47,9 +57,13 @@ class Running:
 
     def look_at_clock(self) -> None:
         """Interrupt a call that is over its time.  The pump."""
-        limit = self.limit
+        limit, page = self.limit, self._page
         if limit is not None and limit.is_over():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        elif (limit is not None and limit.is_due()) or page[MEANT] == page[RUNNING] != 0:
+            # The signal came, but its handler has not run: the main thread was just about to sleep
+            # in the kernel.  This wakes it.
+            signal.pthread_kill(threading.main_thread().ident or 0, WAKE_UP)
 
     def interrupt(self, *_: object) -> None:
         """The handler of SIGINT: raise in the task that is meant, and in no other.

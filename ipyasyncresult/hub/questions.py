@@ -32,6 +32,10 @@ class Questions:
             "restart": self.restart,
             "bind_kernel": self.bind_kernel,
             "status": self.status,
+            "watch": server.watching.watch,
+            "calls": server.watching.calls,
+            "call_tasks": server.watching.call_tasks,
+            "read": server.watching.read,
             "segments": self.segments,
         }
 

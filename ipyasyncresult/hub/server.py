@@ -24,6 +24,7 @@ from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
+from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder, socket_url
 from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
@@ -66,6 +67,7 @@ class HubServer:
         self._clients.bind(socket_url(folder, "clients"))
         self._engines.bind(socket_url(folder, "engines"))
         self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
+        self.watching = Watching(self)
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
         self.arrays = ArraysKeeper(self)
@@ -90,7 +92,7 @@ class HubServer:
             if now >= next_tick:
                 self._tick(now)
                 next_tick = now + _TICK
-            wait = min(next_tick, self.keeper.next_event()) - now
+            wait = min(next_tick, self.keeper.next_event(), self.watching.next_event(now)) - now
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
@@ -102,6 +104,7 @@ class HubServer:
                 self.keeper.take_notices(time.monotonic())
             self.keeper.settle(time.monotonic())
             self._carry_out()
+            self.watching.settle(time.monotonic())
         self._close()
 
     def stop(self) -> None:
@@ -243,6 +246,7 @@ class HubServer:
     def _send_news(self) -> None:
         news = self.state.news
         self.state.news = {}
+        self.watching.saw(news)
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it

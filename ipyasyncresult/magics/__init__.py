@@ -19,17 +19,38 @@ else.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+from traitlets.config import Config
+
 from ipyasyncresult.client.activation import activate
+from ipyasyncresult.config import ClusterOptions, DisplayOptions, options, read_config_files
+from ipyasyncresult.errors import ConfigurationError
 from ipyasyncresult.magics.enginemagics import EngineMagics
 
 __all__ = ["activate", "load", "unload"]
 
+_SHOWN = (ClusterOptions, DisplayOptions)
+
 
 def load(ipython: Any) -> None:
-    """Make the magics known to a shell.  Starts nothing: engines start with the first cell."""
-    ipython.register_magics(EngineMagics(ipython))
+    """Make the magics known to a shell.  Starts nothing: engines start with the first cell.
+
+    Options come from ``ipyasyncresult_config.py`` and, before it, from IPython's own files.
+    """
+    try:
+        config = read_config_files()
+    except ConfigurationError as error:
+        warnings.warn(f"ipyasyncresult uses its defaults: {error}", stacklevel=2)
+        config = Config()
+    config.merge(ipython.config)
+    ipython.register_magics(EngineMagics(ipython, config=config))
+    for kind in _SHOWN:  # for %config
+        shared = options(kind)
+        shared.update_config(ipython.config)
+        if shared not in ipython.configurables:
+            ipython.configurables.append(shared)
 
 
 def unload(ipython: Any) -> None:
@@ -37,3 +58,5 @@ def unload(ipython: Any) -> None:
     loaded: EngineMagics | None = ipython.magics_manager.registry.pop(EngineMagics.__name__, None)
     if loaded is not None:
         loaded.withdraw()
+    ours = (EngineMagics, *_SHOWN)
+    ipython.configurables[:] = [one for one in ipython.configurables if not isinstance(one, ours)]

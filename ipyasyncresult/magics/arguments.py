@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import keyword
 import re
-import signal
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from IPython.core.error import UsageError
 
 from ipyasyncresult.core.presenter import GROUPINGS
 from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.magics.settings import parse_signal
 
 __all__ = ["CODE", "DEFAULTS", "GROUPS", "LIST", "OUT", "RUN", "parse", "takes"]
 
@@ -34,18 +34,10 @@ def _seconds(text: str) -> float:
 
 
 def _signal(text: str) -> int:
-    name = text.strip().upper()
-    if name in ("0", "NONE"):
-        return 0
     try:
-        if name.isdigit():
-            return signal.Signals(int(name))
-        return signal.Signals["SIG" + name.removeprefix("SIG")]
-    except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(
-            f"must be a signal (SIGINT, SIGTERM, SIGKILL, ...), its number, or 0 for none, "
-            f"not {text.strip()!r}"
-        ) from None
+        return parse_signal(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _variable(text: str) -> str:

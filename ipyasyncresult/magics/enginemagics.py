@@ -13,7 +13,7 @@ from ipyasyncresult.magics.arguments import CODE, DEFAULTS, GROUPS, LIST, OUT, R
 from ipyasyncresult.magics.autopx import AutoPx
 from ipyasyncresult.magics.foreground import run_in_foreground, stop_work
 from ipyasyncresult.magics.local import run_here
-from ipyasyncresult.magics.settings import Settings
+from ipyasyncresult.magics.settings import ConfiguredSettings, Settings
 from ipyasyncresult.magics.targets import format_targets
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LABEL_LENGTH = 60
 
 
 @magics_class
-class EngineMagics(Magics):
+class EngineMagics(ConfiguredSettings, Magics):
     """The magics of one shell, or of one view that was activated with a suffix.
 
     The main thread only, as everything that runs cells.
@@ -37,16 +37,17 @@ class EngineMagics(Magics):
     view : DirectView or None
         The engines; None: all engines of the client that this process shares.
     settings : Settings
-        The defaults.
+        The defaults: its traits, which ``%pxconfig``, ``%config`` and configuration files set.
     last_result : AsyncResult or None
         What ``%pxresult`` shows; kept until the next cell.
     """
 
-    def __init__(self, shell: Any, view: DirectView | None = None, suffix: str = "") -> None:
-        super().__init__(shell)
+    def __init__(
+        self, shell: Any, view: DirectView | None = None, suffix: str = "", **options: Any
+    ) -> None:
+        super().__init__(shell=shell, **options)
         self.view = view
         self.suffix = suffix
-        self.settings = Settings()
         self.last_result: AsyncResult | None = None
         self._autopx = AutoPx(suffix)
         self._activated: dict[str, EngineMagics] = {}
@@ -212,7 +213,9 @@ class EngineMagics(Magics):
             return
         if not f"px{suffix}".isidentifier():
             raise ValueError(f"suffix must be letters, digits or '_', not {suffix!r}")
-        added = self._activated[suffix] = EngineMagics(self._shell, view, suffix)
+        added = self._activated[suffix] = EngineMagics(
+            self._shell, view, suffix, config=self.config
+        )
         for kind, magics in added.magics.items():
             for name, magic in magics.items():
                 self._shell.register_magic_function(magic, kind, name + suffix)

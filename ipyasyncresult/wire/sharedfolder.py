@@ -48,8 +48,9 @@ def make_arrays_folder(cluster: Path, limit: int | None = None) -> Path:
     if limit is None:
         about = os.statvfs(folder)
         limit = about.f_blocks * about.f_frsize // 2
-    (folder / _LIMIT).write_text(str(limit))
-    (folder / _OWNER).write_text(str(cluster))
+    for name, text in ((_LIMIT, str(limit)), (_OWNER, str(cluster))):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(text)
     return folder
 
 

@@ -3,7 +3,7 @@
 ::
 
     main thread          start() ── call ── stop()   start() ── next item of the chunk ── stop()
-    pump thread                       is_over()? ── SIGINT to the main thread
+    pump thread                       is_over()? ── SIGINT to the main thread  (is_due()? again)
     handler (main thread)                 take_due() ── raise TimedOut
     who watches the process (no GIL)          after GRACE more seconds: the engine is killed
 """
@@ -18,8 +18,9 @@ from ipyasyncresult.worker.failures import cut_hidden_frames
 
 __all__ = ["GRACE", "TimeLimit", "TimedOut", "task_timeout"]
 
-GRACE = 2.0
-"""Seconds that an interrupted call has to end before its engine is killed."""
+GRACE = 5.0
+"""Seconds that an interrupted call has to end before its engine, with all that is in its namespace,
+is killed.  On a loaded machine the first traceback of a cell alone takes one or two of them."""
 
 _LONGEST_CHAIN = 20
 
@@ -79,6 +80,10 @@ class TimeLimit:
             return False
         self._told = self._due = call
         return True
+
+    def is_due(self) -> bool:
+        """Whether that was said of the call that runs, and the handler has not seen it yet."""
+        return self._due != 0 and self._due == self._call
 
     def take_due(self) -> TimedOut | bool:
         """In the handler: is this signal ours?  What to raise, True when its call has ended."""

@@ -101,7 +101,7 @@ def test_results_of_other_sessions_are_listed_and_read(say: Say, lab: Client) ->
     shown = say("results", "-2")
     assert all(f"looked at {number}" in shown for number in range(4))
     assert "ValueError: 1 is odd" in shown
-    failed = json.loads(say("results", "-2", "--failed", "--json"))["tasks"]
+    failed = json.loads(say("results", "-2", "--failed", "--json"))
     assert [task["error"]["message"] for task in failed] == ["1 is \033[31modd", "3 is \033[31modd"]
     assert "fail_on_odd" in failed[0]["error"]["traceback"]
     assert "no task or call" in say("results", "nothing", code=3)
@@ -118,7 +118,7 @@ def test_a_call_that_runs_is_read_as_far_as_it_is(say: Say, lab: Client, new_gat
 
     result = lab.load_balanced_view().apply_async(work)
     begun.wait()
-    (task,) = json.loads(say("results", "-1", "--json"))["tasks"]
+    (task,) = json.loads(say("results", "-1", "--json"))
     assert task["status"] in ("pending", "running")
     gate.open()
     assert "done" in say("results", "-1", "--wait")

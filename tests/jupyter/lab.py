@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: one server, one page, and notebooks that are run and looked at.
+"""JupyterLab and Notebook 7 in a real browser: notebooks that are run and looked at.
 
 A notebook is driven by JupyterLab's own commands, as its menus and keys do, but without a race for
 the focus.  What a test asserts it reads from the page, which is what the user sees, or from the
@@ -25,7 +25,16 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Locator, Page, Playwright
 
-__all__ = ["Cell", "Lab", "Notebook", "browser_of", "lab_page", "lab_server"]
+__all__ = [
+    "Cell",
+    "Lab",
+    "Notebook",
+    "browser_of",
+    "free_port",
+    "lab_page",
+    "lab_server",
+    "wait_until_up",
+]
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 """Where screenshots go, for people to look at."""
@@ -61,6 +70,14 @@ OPEN = """async (path) => {
   await panel.context.ready;
   await panel.sessionContext.ready;
   await panel.sessionContext.session.kernel.info;
+  (window.panels ??= []).push(panel);
+  window.panel = panel;
+}"""
+FIND_OPEN = """async () => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  await panel.context.ready;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
   window.panel = panel;
 }"""
 # An idle indicator also shows before there is a kernel, and what is run then is lost.
@@ -86,7 +103,9 @@ FULL_HEIGHT = """() => {
 }"""
 CLOSE = """async () => {
   await window.panel.sessionContext.shutdown();
-  window.panel.dispose();
+  window.panels.pop().dispose();
+  window.panel = window.panels.at(-1);
+  if (window.panel) window.jupyterapp.shell.activateById(window.panel.id);
 }"""
 
 
@@ -100,7 +119,7 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
         file = home / "settings" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
-    port, token = _free_port(), secrets.token_hex(16)
+    port, token = free_port(), secrets.token_hex(16)
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         "--ServerApp.ip=127.0.0.1",
@@ -111,12 +130,13 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
         f"--LabApp.user_settings_dir={home / 'settings'}",
         f"--LabApp.workspaces_dir={home / 'workspaces'}",
         "--LabApp.expose_app_in_browser=True",  # gives window.jupyterapp
+        "--JupyterNotebookApp.expose_app_in_browser=True",
     ]
     log = home / "lab.log"
     with log.open("wb") as sink:
         server = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:
-        _wait_until_up(server, f"http://127.0.0.1:{port}/api/status?token={token}", log)
+        wait_until_up(server, f"http://127.0.0.1:{port}/api/status?token={token}", log)
         yield f"http://127.0.0.1:{port}/lab?token={token}"
     finally:
         server.terminate()  # it shuts its kernels down, too
@@ -127,14 +147,14 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
             server.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def wait_until_up(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
@@ -164,7 +184,8 @@ def lab_page(playwright: Playwright, browser: str, address: str) -> Iterator[Pag
         env={**os.environ, "GSETTINGS_BACKEND": "memory"},  # else it leaves a file behind
     )
     try:
-        page = launched.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        context = launched.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+        page = context.new_page()
         page.set_default_timeout(20_000)
         page.goto(address)
         page.wait_for_function(IS_UP, timeout=60_000)
@@ -182,6 +203,8 @@ class Lab:
     page : Page
     root : Path
         The server's folder, where the notebooks are.
+    address : str
+        The server's, with its token.
 
     Attributes
     ----------
@@ -189,9 +212,10 @@ class Lab:
         What scripts of the page raised and nobody caught.
     """
 
-    def __init__(self, page: Page, root: Path) -> None:
+    def __init__(self, page: Page, root: Path, address: str) -> None:
         self.page = page
         self.root = root
+        self.address = address
         self.page_errors: list[str] = []
         page.on("pageerror", lambda error: self.page_errors.append(str(error)))
 
@@ -210,6 +234,24 @@ class Lab:
             yield Notebook(self, name)
         finally:
             self.page.evaluate(CLOSE)
+
+    @contextlib.contextmanager
+    def notebook7(self, name: str, cells: Sequence[str]) -> Iterator[Notebook]:
+        """The same in a page of its own, in the application of Notebook 7."""
+        self._write(name, cells)
+        page = self.page.context.new_page()
+        page.set_default_timeout(20_000)
+        # With page errors of its own: the application has some that are not ours.
+        other = Lab(page, self.root, self.address)
+        try:
+            page.goto(self.address.replace("/lab?", f"/notebooks/{name}?"))
+            page.wait_for_function(IS_UP, timeout=60_000)
+            page.evaluate(FIND_OPEN)
+            page.wait_for_function(IS_IDLE)
+            yield Notebook(other, name)
+            page.evaluate("() => window.panel.sessionContext.shutdown()")
+        finally:
+            page.close()
 
     def _write(self, name: str, cells: Sequence[str]) -> None:
         spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -273,6 +315,11 @@ class Notebook:
     def interrupt(self) -> None:
         """The toolbar's stop button."""
         self.lab.command("notebook:interrupt-kernel")
+
+    def restart_kernel(self) -> None:
+        """*Restart kernel*, confirmed."""
+        self.page.evaluate("() => window.panel.sessionContext.session.kernel.restart()")
+        self.page.wait_for_function(IS_IDLE)
 
     def saved(self) -> nbformat.NotebookNode:
         """Save it; what is in the file then."""

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 TASKS = """
 import sys, threading
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import OWN_ENGINES
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import Status
@@ -26,6 +27,7 @@ class Engines:
         self.ledger = Ledger(None)
         records = [self.ledger.submit(f"id-{n}", target=n) for n in range(count)]
         self.result = AsyncResult.over(self, records, "work")
+    capabilities = OWN_ENGINES
     def engine_count(self):
         return 2
     def feed(self, task, *outputs, end=False):
@@ -244,10 +246,68 @@ assert presenter().wait_interactive(Presenting(engines.result), 1.0, None)
     assert opened == closed
 
 
-def test_a_result_shows_itself(kernel: Kernel) -> None:
-    cell, seen = kernel.run("engines = Engines(3); engines.result")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def test_a_pending_result_is_live_under_its_cell_until_the_work_ends(kernel: Kernel) -> None:
+    asking, seen = kernel.run("engines = Engines(3); engines.result")
+    (first,) = displays_of(seen, asking)
+    assert displays_of(seen, asking, "execute_result") == []
+    assert "0/3" in first["data"]["text/html"]
+    assert WIDGET not in first["data"]
+    later, seen = kernel.run("""
+(live,) = [t for t in threading.enumerate() if t.name == "ipyasyncresult-live"]
+from ipyasyncresult.core.presenter import presenter
+((show, _),) = presenter()._background._shows
+while show._model is None: live.join(0.01)
+for task in range(3): engines.feed(task, end=True)
+live.join()
+assert _ is not None and not engines.result._tally.followers
+print("mine")
+""")
+    updates = displays_of(seen, asking, "update_display_data")
+    assert [WIDGET in update["data"] for update in updates] == [True, False]
+    assert updates[-1]["data"]["text/plain"].startswith("work: 3/3 done")
+    ids = {shown["transient"]["display_id"] for shown in [first, *updates]}
+    assert len(ids) == 1
+    assert text_of(seen, later) == "mine\n"
+
+
+def test_a_finished_result_shows_itself(kernel: Kernel) -> None:
+    kernel.run("engines = Engines(3)\nfor task in range(3): engines.feed(task, end=True)")
+    cell, seen = kernel.run("engines.result")
     (shown,) = displays_of(seen, cell, "execute_result")
-    assert "0/3" in shown["data"]["text/html"]
+    assert "3/3" in shown["data"]["text/html"]
     cell, seen = kernel.run("engines.result.timeline()")
     (shown,) = displays_of(seen, cell, "execute_result")
     assert shown["data"]["image/svg+xml"].startswith("<svg")
+
+
+def test_progress_goes_on_while_the_cell_does_other_things(kernel: Kernel) -> None:
+    cell, seen = kernel.run("""
+engines = Engines(2)
+with engines.result.show_live():
+    ((show, _),) = presenter()._background._shows
+    while show._model is None: threading.Event().wait(0.01)
+    for task in range(2): engines.feed(task, end=True)
+""")
+    (first,) = displays_of(seen, cell)
+    last = displays_of(seen, cell, "update_display_data")[-1]
+    assert WIDGET in first["data"]
+    assert set(last["data"]) == {"text/plain", "text/html"}
+    assert last["data"]["text/plain"].startswith("work: 2/2 done")
+
+
+def test_one_setting_turns_widgets_off(kernel: Kernel) -> None:
+    kernel.run("from ipyasyncresult.display import settings; settings.widgets = False")
+    asking, seen = kernel.run("engines = Engines(1); engines.result")
+    _, later = kernel.run("""
+(live,) = [t for t in threading.enumerate() if t.name == "ipyasyncresult-live"]
+engines.feed(0, end=True)
+live.join()
+settings.widgets = None
+""")
+    shown = [*displays_of(seen, asking), *displays_of(later, asking, "update_display_data")]
+    assert [set(one["data"]) for one in shown] == [{"text/plain", "text/html"}] * len(shown)
+    assert shown[-1]["data"]["text/plain"].startswith("work: 1/1 done")
+    assert [m for m in [*seen, *later] if m["msg_type"] == "comm_open"] == []

@@ -129,7 +129,7 @@ def test_every_key_is_an_attribute_and_an_index(client: FakeClient) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["_repr_png_", "_repr_mimebundle_", "_ipython_display_", "__array__", "_outputs", "engine"],
+    ["_repr_png_", "_repr_mimebundle_", "_ipython_key_", "__array__", "_outputs", "engine"],
 )
 def test_other_attributes_are_refused_at_once(client: FakeClient, name: str) -> None:
     ar = client.submit("f", 3)
@@ -320,6 +320,14 @@ class Screen:
         self.log.append(("wait", result, interval, timeout))
         return self.in_time
 
+    def show(self, result: AsyncResult) -> bool:
+        self.log.append(("show", result))
+        return result.fname != "text"
+
+    def show_live(self, result: AsyncResult) -> AbstractContextManager[None]:
+        self.log.append(("live", result))
+        return nullcontext()
+
     def timeline(self, result: AsyncResult) -> str:
         return f"picture of {result.fname}"
 
@@ -354,6 +362,9 @@ def test_a_result_shows_itself_through_the_installed_presenter(
         pass
     assert ar.timeline() == "picture of f"
     assert ar._repr_html_() == "<b>f</b>"
+    ar._ipython_display_()
+    with ar.show_live():
+        pass
     [screen] = made
     assert presenter() is screen
     assert screen.log == [
@@ -361,7 +372,11 @@ def test_a_result_shows_itself_through_the_installed_presenter(
         ("wait", ar, 0.5, 3.0),
         ("wait", ar, 1.0, None),
         ("stream", ar),
+        ("show", ar),
+        ("live", ar),
     ]
+    with pytest.raises(NotImplementedError):  # IPython shows the text then
+        client.submit("text")._ipython_display_()
 
 
 def test_an_interactive_wait_that_runs_out_of_time_raises(

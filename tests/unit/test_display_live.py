@@ -10,6 +10,7 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.ledger import Codec, Ledger
 from ipyasyncresult.core.outputs import Output
@@ -17,7 +18,7 @@ from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.display.bar import TerminalBar
 from ipyasyncresult.display.frontend import Outlet
 from ipyasyncresult.display.live import LiveOutputs, stream_output
-from ipyasyncresult.display.progress import Progress
+from ipyasyncresult.display.model import LiveModel
 
 
 class Screen(io.StringIO):
@@ -43,6 +44,11 @@ class Engines:
         records = [self.ledger.submit(f"id-{n}", target=n) for n in range(count)]
         client = cast(ClientProtocol, self)
         self.result = AsyncResult.over(client, records, "work")
+
+    capabilities = Capabilities("made-up engines")
+
+    def engine_count(self) -> int:
+        return 2
 
     def write(self, task: int, *outputs: Output) -> None:
         with self.ledger.batch() as batch:
@@ -272,12 +278,12 @@ def test_in_a_terminal_the_bar_that_moved_last_is_at_the_bottom() -> None:
 def test_text_does_not_break_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
-    bar = TerminalBar(Engines().result)
-    progress = Progress(2, 1, 1, 0, 0, 2, 1.0)
-    bar.show(progress)
+    result = Engines().result
+    bar = TerminalBar(result)
+    bar.show(LiveModel(result))
     live = LiveOutputs(Outlet(screen, screen))
     live.show_new([record([out("hello\nunfinished")])])
-    bar.close(progress, "done")
+    bar.close("done")
     before, _, after = screen.getvalue().partition("[stdout:0] hello\n")
     assert before.rstrip("\r").endswith(" ")  # the bar was wiped
     assert "work:" in after  # and drawn again

@@ -5,22 +5,29 @@ import itertools
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.failure import Failure
 from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.places import Places
 from ipyasyncresult.core.presenter import OutputQuery
+from ipyasyncresult.core.tally import Journal
 from ipyasyncresult.core.task import Counts, Status, TaskOutputs, TaskRecord
 from ipyasyncresult.display import settings
 from ipyasyncresult.display.bar import ProgressLines, TerminalBar
 from ipyasyncresult.display.frontend import Outlet
+from ipyasyncresult.display.model import LiveModel, Look
 from ipyasyncresult.display.presenter import DisplayPresenter
 from ipyasyncresult.display.progress import Progress
 from ipyasyncresult.display.shown import ShownResult
 from ipyasyncresult.display.widget import LiveView
+from ipyasyncresult.testing import FakeClient
 
 
 class Screen(io.StringIO):
@@ -63,6 +70,44 @@ class Work:
 
     def follow(self, callback: Callable[[Sequence[TaskRecord]], None]) -> Callable[[], None]:
         return lambda: None
+
+    def watch(self) -> Journal:
+        return Journal()
+
+    def now(self) -> float:
+        return self.elapsed
+
+    def places(self) -> Places:
+        return Places(())
+
+    def failures_in(self, record: TaskRecord, limit: int) -> list[tuple[int, Failure]]:
+        return []
+
+    def engine_states(self) -> Mapping[int, Mapping[str, Any]]:
+        return {0: {"up": True}, 1: {"up": False}}
+
+    capabilities = Capabilities("scripted engines")
+
+    def abort(self) -> dict[str, str]:
+        return {"a": "aborted", "b": "running", "c": "aborted"}
+
+    def interrupt(self) -> dict[str, str]:
+        return {"b": "interrupting"}
+
+    def retry_failed(self, *, in_place: bool) -> None:
+        raise ValueError("the result has ended")
+
+
+class Model(LiveModel):
+    """Looks that the test makes up."""
+
+    def __init__(self, *numbers: Progress) -> None:
+        super().__init__(Work(steps(0)))
+        self.numbers = list(numbers)
+
+    def look(self) -> Look:
+        number = self.numbers.pop(0) if len(self.numbers) > 1 else self.numbers[0]
+        return replace(super().look(), progress=number)
 
 
 def steps(*finished: int, failed: int = 0) -> list[Counts]:
@@ -187,19 +232,43 @@ def test_the_bar_tells_counts_failures_rate_and_what_is_left(
 ) -> None:
     screen = terminal(monkeypatch)
     bar = TerminalBar(Work(steps(4)))
-    bar.show(Progress(10, 4, 2, 4, 1, 2, elapsed=65.0, rate=3.14, remaining=9.0))
-    bar.close(Progress(10, 10, 0, 0, 1, 2, elapsed=66.0, rate=3.14, remaining=0.0), "done")
+    bar.show(
+        Model(
+            Progress(10, 4, 2, 4, 1, 2, elapsed=65.0, rate=3.14, remaining=9.0),
+            Progress(10, 10, 0, 0, 1, 2, elapsed=66.0, rate=3.14, remaining=0.0),
+        )
+    )
+    bar.close("done")
     first, last = screen.getvalue().split("\r")[1], screen.getvalue().split("\r")[-1]
     assert "4/10 [01:05, 2 running, 1 failed, 3.1/s, 0:09 left]" in first
     assert "10/10 [01:05, 1 failed, 3.1/s]" in last
     assert last.endswith("\n")
 
 
+def test_the_bar_tells_what_the_first_engines_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    client = FakeClient(engines=5)
+    result = client.submit_map([1] * 9, describe_item=lambda item: f"file {item}")
+    for engine in range(5):
+        client.start(result.msg_ids[engine], engine)
+    bar = TerminalBar(result)
+    model = LiveModel(result)
+    bar.show(model)
+    shown = screen.getvalue()
+    assert "on 0: item 0: file 0, 1: item 1: file 1, 2: item 2: file 2, 2 more" in shown
+    bar.close("done")
+    assert "file 0" not in screen.getvalue().rpartition("\r")[2]
+
+
 def test_a_bar_without_a_total_counts_up(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
     bar = TerminalBar(Work(steps(0)))
-    bar.show(Progress(None, 7, 2, 1, 0, 2, elapsed=1.0))
-    bar.close(Progress(None, 9, 0, 0, 0, 2, elapsed=2.0), "done")
+    bar.show(
+        Model(
+            Progress(None, 7, 2, 1, 0, 2, elapsed=1.0), Progress(None, 9, 0, 0, 0, 2, elapsed=2.0)
+        )
+    )
+    bar.close("done")
     assert "9/?" in screen.getvalue()
 
 
@@ -214,10 +283,11 @@ def test_a_log_gets_a_line_at_the_end_for_short_work(monkeypatch: pytest.MonkeyP
 
 def test_a_log_of_long_work_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_file(monkeypatch)
-    lines = ProgressLines(Work(steps(0), fname="fit"))
-    lines.show(Progress(10, 0, 2, 8, 0, 2, elapsed=0.0))
-    for second in range(3600):
-        lines.update(Progress(10, 1, 2, 7, 0, 2, elapsed=second))
+    work = Work(steps(0), fname="fit", elapsed=0.0)
+    lines = ProgressLines(work)
+    lines.show(Model(*(Progress(10, 1, 2, 7, 0, 2, elapsed=second) for second in range(3600))))
+    for _ in range(3600):
+        lines.update()
     assert 5 <= log.getvalue().count("\n") <= 20
     assert log.getvalue().startswith("fit: 1/10, 2 running\n")
 
@@ -225,16 +295,23 @@ def test_a_log_of_long_work_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> N
 # ------------------------------------------------------------------------------------------ widgets
 
 
-def published(work: Work, *, with_widgets: bool, ending: str = "done") -> list[dict[str, object]]:
-    publisher = CapturingDisplayPublisher()
-    view = LiveView(
-        work, Outlet(io.StringIO(), io.StringIO(), publisher), with_widgets=with_widgets
+def shown_in(outlet: CapturingDisplayPublisher, *, with_widgets: bool) -> LiveView:
+    return LiveView(
+        Work(steps(10, failed=1)),
+        Outlet(io.StringIO(), io.StringIO(), outlet),
+        with_widgets=with_widgets,
     )
-    view.show(Progress(10, 2, 2, 6, 0, 2, elapsed=1.0))
-    view.update(Progress(10, 4, 2, 4, 1, 2, elapsed=2.0))
-    view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), ending)
-    view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), ending)
+
+
+def published(*, with_widgets: bool, ending: str = "done") -> list[dict[str, object]]:
+    publisher = CapturingDisplayPublisher()
+    view = shown_in(publisher, with_widgets=with_widgets)
+    view.show(LiveModel(Work(steps(2))))
+    view.update()
+    view.close(ending)
+    view.close(ending)
     assert len({one["transient"]["display_id"] for one in publisher.outputs}) == 1
+    assert [one.get("update", False) for one in publisher.outputs][:2] == [False, True]
     return [one["data"] for one in publisher.outputs]
 
 
@@ -242,43 +319,65 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def test_the_widget_is_replaced_by_html_and_text_at_the_end() -> None:
-    first, last = published(Work(steps(10, failed=1)), with_widgets=True)
+    first, last = published(with_widgets=True)
     assert set(first) == {"text/plain", "text/html", VIEW}
     assert set(last) == {"text/plain", "text/html"}
-    assert last["text/plain"] == "fit <b>$x$: 10/10 done in 12 s, 1 failed"
+    assert str(last["text/plain"]).startswith("fit <b>$x$: 10/10 done in 12 s, 1 failed")
 
 
-def test_the_widget_shows_the_numbers_and_escapes_the_name() -> None:
-    outlet = Outlet(io.StringIO(), io.StringIO(), CapturingDisplayPublisher())
-    view = LiveView(Work(steps(4)), outlet)
-    view.show(Progress(10, 0, 2, 8, 0, 2, elapsed=0.0))
-    view.update(Progress(10, 4, 2, 4, 1, 2, elapsed=2.0, rate=2.0, remaining=3.0))
-    shown = view._widget.value
-    assert "<b>fit &lt;b&gt;$x$</b>: 4/10 in 12 s, 2 running, " in shown
-    assert "1 failed</span>, 2/s, 0:03 left" in shown
-    assert "width: 40%" in shown
-    view.close(Progress(10, 10, 0, 0, 1, 2, elapsed=3.0), "done")
+def test_what_was_announced_becomes_the_widget_and_then_the_end() -> None:
+    publisher = CapturingDisplayPublisher()
+    view = shown_in(publisher, with_widgets=True)
+    view.announce()
+    view.show(LiveModel(Work(steps(2))))
+    view.close("done")
+    bundles = [set(one["data"]) for one in publisher.outputs]
+    assert bundles == [
+        {"text/plain", "text/html"},
+        {"text/plain", "text/html", VIEW},
+        {"text/plain", "text/html"},
+    ]
+    assert len({one["transient"]["display_id"] for one in publisher.outputs}) == 1
+
+
+def test_a_button_answers_in_the_widget_and_never_raises() -> None:
+    view = shown_in(CapturingDisplayPublisher(), with_widgets=True)
+    view.show(LiveModel(Work(steps(2))))
+    answers = []
+    for action in ("stop", "interrupt", "retry", "format the disk", ["no", "name"], None):
+        view._pressed(view._widget, {"action": action} if action else None, [])
+        answers.append(view._widget.state["answer"])
+    view.close("done")
+    assert answers == [
+        [1, "2 aborted, 1 already running"],
+        [2, "1 interrupted"],
+        *[[3, "that did not work: ValueError: the result has ended"]] * 4,
+    ]
+    view._pressed(None, {"action": "stop"}, [])  # one that came late
 
 
 def test_no_widget_model_stays_behind() -> None:
     from ipywidgets.widgets.widget import _instances
 
     before = set(_instances)
-    published(Work(steps(10)), with_widgets=True)
+    published(with_widgets=True)
     assert set(_instances) == before
 
 
 def test_without_widgets_text_and_html_are_updated() -> None:
-    bundles = published(Work(steps(4)), with_widgets=False, ending="interrupted")
+    bundles = published(with_widgets=False, ending="interrupted")
     assert [set(bundle) for bundle in bundles] == [{"text/plain", "text/html"}] * 3
-    assert "4/10, interrupted after 12 s" in str(bundles[-1]["text/plain"])
+    assert "10/10, interrupted after 12 s" in str(bundles[-1]["text/plain"])
 
 
 def test_widgets_that_are_asked_for_and_not_there_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(ImportError, match="pip install ipywidgets"):
+    from ipyasyncresult.display import widget
+
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    widget._widget_class.cache_clear()
+    with pytest.raises(ImportError, match="pip install anywidget"):
         LiveView(Work(steps(0)), Outlet(io.StringIO(), io.StringIO()))
 
 
@@ -325,7 +424,7 @@ from ipyasyncresult.core.presenter import OutputQuery, presenter
 from ipyasyncresult.core.task import Status, TaskOutputs
 outputs = [Output("stdout", 0, "hello")]
 presenter().display_outputs([TaskOutputs(0, "id", 1, None, Status.DONE, outputs)], OutputQuery())
-print(sorted({"IPython", "ipywidgets", "tqdm"} & set(sys.modules)))
+print(sorted({"IPython", "ipywidgets", "anywidget", "tqdm"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[stdout:1] hello\n[]\n"

@@ -715,8 +715,15 @@ class AnyOrder(RuleBasedStateMachine):
             handle[type(item)](engine.record, item)
 
     @precondition(lambda self: self.engines)
-    @rule(moves=moves, data=st.data(), told=st.sampled_from([None, None, None, 0, 3, 1 << 62]))
-    def die(self, moves: Moves, data: st.DataObject, told: int | None) -> None:
+    @rule(
+        moves=moves,
+        data=st.data(),
+        told=st.sampled_from([None, None, None, 0, 3, 1 << 62]),
+        how=st.sampled_from(
+            [{}, {}, {"overdue": True}, {"on_request": "restarted"}, {"oom": True}]
+        ),
+    )
+    def die(self, moves: Moves, data: st.DataObject, told: int | None, how: dict[str, Any]) -> None:
         """What it sent arrives first; `told` is a wrong number of begun tasks."""
         self.go_on(moves)
         engine = self.engines.pop(data.draw(st.sampled_from(sorted(self.engines))))
@@ -729,8 +736,12 @@ class AnyOrder(RuleBasedStateMachine):
             lost = [item.msg_id for item in engine.unsent if isinstance(item, Finished)]
             lost += [engine.current] if engine.current is not None else []
             assert [one.task.msg_id for one in ran] == lost
-        fates = [(one, self.fate(one, begun=one in ran)) for one in held]
-        self.state.engine_lost(engine.record, begun, KILLED)
+        count = begun - engine.ends_delivered
+        guilty = held[count - 1] if 0 < count <= len(held) else None
+        fates = [
+            (one, self.fate(one, how if one is guilty else {}, begun=one in ran)) for one in held
+        ]
+        self.state.engine_lost(engine.record, begun, KILLED | how)
         for one, fate in fates:
             assert one.status == fate
         untouched = [one for one in held if one not in ran]
@@ -739,10 +750,19 @@ class AnyOrder(RuleBasedStateMachine):
             assert back == [one for one in untouched if one in back]
 
     @staticmethod
-    def fate(held: HubTask, *, begun: bool) -> str:
-        if begun:
-            return "pending" if held.retries_left and not held.aborts else "lost"
-        return "aborted" if held.aborts else "pending"
+    def fate(held: HubTask, how: dict[str, Any], *, begun: bool) -> str:
+        """What becomes of a task, by how its engine died under it (if it was this task's doing)."""
+        if not begun:
+            return "aborted" if held.aborts else "pending"
+        wanted = "overdue" in how or "on_request" in how or held.killed_by_oom + ("oom" in how) > 1
+        return "pending" if held.retries_left and not held.aborts and not wanted else "lost"
+
+    @rule(moves=moves, session=sessions)
+    def leave(self, moves: Moves, session: str) -> None:
+        """A client goes away, also while an answer is on its way; its tasks are worked off."""
+        self.go_on(moves)
+        self.everything_is_in_order()
+        self.state.session_gone(session)
 
     @precondition(lambda self: len(self.engines) < 2)
     @rule(moves=moves, data=st.data())

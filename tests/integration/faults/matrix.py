@@ -54,6 +54,7 @@ CLIENTS = "integration/faults/test_clients.py::test_"
 OUTPUTS = "integration/faults/test_outputs.py::test_"
 LIFE = "integration/test_lifecycle.py::test_"
 RESULTS = "integration/test_results.py::test_"
+CARE = "integration/test_engine_care.py::test_"
 CAPTURE = "integration/test_capture.py::test_"
 WORKER = "integration/test_worker_capture.py::test_"
 VIEWS = "integration/test_views.py::test_"
@@ -64,14 +65,15 @@ GROUPS: dict[str, list[Row]] = {
             1,
             "`kill -9` in the middle of a task",
             "`EngineError` on that task at once: the process is watched, no heartbeat is waited "
-            "for. Siblings and queue go on, a new engine takes the number. Rerun only with "
-            "`retries`.",
+            "for. It tells engine, host, pid, signal or exit code, task, label and last output. "
+            "Siblings and queue go on, a new engine takes the number. Rerun only with `retries`.",
             "`ProcessPoolExecutor` and loky: the whole pool is broken, with all that waits. "
             "`multiprocessing.Pool`: no answer, ever. Dask, Ray, executorlib: silently run again. "
             "ipyparallel: an error after 5 s (load-balanced), and one engine fewer.",
             (
                 DEATH + "a_killed_engine_costs_the_task_that_it_ran_and_is_replaced",
                 DEATH + "retries_run_a_task_again_when_its_engine_died_and_nothing_else_does",
+                CARE + "an_engine_error_tells_all_there_is",
             ),
         ),
         Row(
@@ -145,10 +147,13 @@ GROUPS: dict[str, list[Row]] = {
         Row(
             10,
             "killed by the kernel as memory ran out",
-            "As 1; the error says that the kernel kills when memory runs out. Without `retries` "
-            "it is not tried again.",
+            "As 1, and the error says that memory ran out, as the kernel counts it. With "
+            "`retries` it is tried once more, not for ever.",
             "Dask restarts workers near their limit, and runs the task again.",
-            (CLIENTS + "a_kill_from_outside_comes_with_a_hint_about_memory",),
+            (
+                CARE + "an_engine_that_ran_out_of_memory_says_so_and_tries_once_more",
+                CLIENTS + "a_kill_from_outside_comes_with_a_hint_about_memory",
+            ),
         ),
         Row(
             11,
@@ -160,12 +165,13 @@ GROUPS: dict[str, list[Row]] = {
         Row(
             12,
             "an engine is stopped (`SIGSTOP`)",
-            "Said to be stopped, at once, and not killed. Others go on. After `SIGCONT` it goes "
-            "on, or it is killed and replaced.",
+            "Said to be stopped, at once, and not killed. Others go on. It goes on after "
+            "`SIGCONT`, or `client.restart(engine)` replaces it.",
             "",
             (
                 DEATH + "a_stopped_engine_is_said_to_be_stopped_and_goes_on_when_it_may",
                 DEATH + "a_stopped_engine_that_is_killed_loses_its_task_only",
+                CARE + "all_engines_can_be_restarted_also_stopped_ones",
             ),
         ),
         Row(
@@ -193,7 +199,10 @@ GROUPS: dict[str, list[Row]] = {
             "The child never speaks for the engine: it ends where it would return from the task, "
             "or goes on with its own things until the engine ends.",
             "",
-            (DEATH + "a_child_that_a_task_forks_never_speaks_for_its_engine",),
+            (
+                DEATH + "a_child_that_a_task_forks_never_speaks_for_its_engine",
+                CARE + "a_task_may_fork_and_its_child_speaks_for_nobody",
+            ),
         ),
         Row(
             16,
@@ -204,6 +213,7 @@ GROUPS: dict[str, list[Row]] = {
             (
                 DEATH + "what_an_engine_started_ends_with_it",
                 LIFE + "leaving_the_with_ends_tasks_that_do_not_want_to_end",
+                CARE + "what_tasks_leave_running_ends_with_the_cluster",
             ),
         ),
     ],
@@ -616,12 +626,16 @@ GROUPS: dict[str, list[Row]] = {
             67,
             "abort of what waits, runs, or has ended",
             "Answered for each task: aborted, running, finished or unknown. Running tasks are "
-            "interrupted when that is asked for.",
+            "interrupted when that is asked for, with SIGINT, SIGTERM or SIGKILL; no other task "
+            "is hit.",
             "ipyparallel: a map with an aborted part never resolves; calls on several engines "
             "return the error as a value. Dask, executors: running tasks cannot be stopped.",
             (
                 MISUSE + "what_is_asked_of_ended_running_and_queued_tasks_is_answered_for_each",
                 RESULTS + "running_tasks_are_interrupted_and_queued_ones_are_not",
+                CARE + "each_task_is_told_what_became_of_it",
+                CARE + "a_task_that_does_not_listen_is_ended_on_request",
+                CARE + "no_signal_hits_a_task_that_it_is_not_for",
             ),
         ),
         Row(
@@ -712,7 +726,7 @@ sockets. About peers only what was measured, or read in their code or manual, is
 (ipyparallel 9.2, distributed 2026.8, Ray 2.60, loky 3.7, joblib 1.6, executorlib 1.11 and the
 standard library of Python 3.11, in November 2026); an empty field says nothing. How fast, and how
 sure: see [reliability](reliability.md). What others on the machine can do: see
-[SECURITY.md](../SECURITY.md).
+[Security](project/security.md).
 
 The promise behind the rows:
 

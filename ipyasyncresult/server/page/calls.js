@@ -1,0 +1,181 @@
+// The history: calls, their tasks, and what those printed.
+
+import { api } from "./api.js";
+import { button, clock, counted, element, seconds, set } from "./dom.js";
+
+const STATES = ["ok", "error", "lost", "aborted", "running", "pending"];
+const WORDS = { ok: "done", error: "failed", lost: "lost", aborted: "aborted", running: "running", pending: "open" };
+const PAGE = 50;
+
+export class Calls {
+  // `say(text, bad)` tells the user; `act(callId, what)` stops or interrupts.
+  constructor(body, none, older, act, say) {
+    Object.assign(this, { body, none, older, act, say });
+    this.rows = new Map();
+    older.addEventListener("click", () => this.load(this.rows.size));
+  }
+
+  show(clusterId) {
+    this.clusterId = clusterId;
+    this.rows.clear();
+    this.body.replaceChildren();
+    return this.load(0);
+  }
+
+  get path() {
+    return `clusters/${this.clusterId}`;
+  }
+
+  async load(skip) {
+    const { clusterId } = this;
+    const asked = performance.now();
+    try {
+      const calls = await api(`${this.path}/calls?limit=${PAGE}&skip=${skip}`);
+      if (clusterId !== this.clusterId) return;
+      for (const call of calls) {
+        const row = this.rows.get(call.call_id);
+        if (!row || row.updated < asked) this.take(call); // an event may have been faster
+      }
+      this.older.hidden = calls.length < PAGE;
+    } catch (error) {
+      this.say(error.message, true);
+    }
+    this.none.hidden = this.rows.size > 0;
+  }
+
+  take(call) {
+    let row = this.rows.get(call.call_id);
+    if (!row) {
+      row = new CallRow(this, call.call_id);
+      this.rows.set(call.call_id, row);
+      const next = [...this.body.children].find((one) => Number(one.dataset.submitted) < call.submitted);
+      row.head.dataset.submitted = row.detail.dataset.submitted = call.submitted;
+      this.body.insertBefore(row.head, next ?? null);
+      this.body.insertBefore(row.detail, next ?? null);
+      this.none.hidden = true;
+    }
+    row.update(call);
+  }
+}
+
+class CallRow {
+  constructor(calls, callId) {
+    Object.assign(this, { calls, callId, shown: 0, failedOnly: false });
+    this.opens = button("", () => this.toggle(), { class: "opens", "aria-expanded": "false" });
+    this.bar = element("div", { class: "segments", role: "img" });
+    this.tasks = element("td");
+    this.submitted = element("td");
+    this.took = element("td", { class: "number" });
+    this.abort = button("Stop queued", () => calls.act(callId, "abort"), { class: "small" });
+    this.interrupt = button("Interrupt", () => calls.act(callId, "interrupt"), { class: "small" });
+    this.head = element(
+      "tr", { "data-call": callId },
+      element("td", { class: "name" }, this.opens),
+      element("td", { class: "bar" }, this.bar),
+      this.tasks, this.submitted, this.took,
+      element("td", { class: "number" }, this.abort, " ", this.interrupt),
+    );
+    this.inside = element("td", { colspan: "6" });
+    this.detail = element("tr", { class: "detail" }, this.inside);
+    this.detail.hidden = true;
+  }
+
+  update(call) {
+    this.call = call;
+    this.updated = performance.now();
+    const name = call.label || call.fname || "(no name)";
+    set(this.opens, name);
+    this.opens.title = `${name} ${call.call_id}`;
+    const parts = STATES.filter((state) => call.counts[state]);
+    this.bar.replaceChildren(...parts.map((state) => {
+      const part = element("i", { class: state });
+      part.style.flexGrow = call.counts[state];
+      return part;
+    }));
+    const said = parts.map((state) => `${call.counts[state].toLocaleString()} ${WORDS[state]}`).join(", ");
+    this.bar.setAttribute("aria-label", said);
+    set(this.tasks, said);
+    this.tasks.classList.toggle("bad", Boolean(call.counts.error || call.counts.lost));
+    set(this.submitted, clock(call.submitted));
+    set(this.took, call.completed === null ? "" : seconds(call.completed - call.submitted));
+    const open = Boolean(call.counts.pending || call.counts.running);
+    this.abort.hidden = this.interrupt.hidden = !open;
+  }
+
+  toggle() {
+    const open = this.detail.hidden;
+    this.detail.hidden = !open;
+    this.opens.setAttribute("aria-expanded", String(open));
+    if (open) this.list(false);
+  }
+
+  async list(failedOnly) {
+    this.failedOnly = failedOnly;
+    this.body = element("tbody");
+    this.more = button("More tasks", () => this.fetch(), { class: "small" });
+    const toggle = button(failedOnly ? "All tasks" : "Only failed", () => this.list(!failedOnly), { class: "small" });
+    const head = ["Task", "State", "Engine", "Waited", "Ran"].map((text) => element("th", { scope: "col" }, text));
+    this.total = element("p", { class: "quiet" });
+    this.inside.replaceChildren(
+      this.total,
+      element("table", {}, element("thead", {}, element("tr", {}, ...head)), this.body),
+      element("p", {}, this.more, " ", toggle),
+    );
+    this.shown = 0;
+    await this.fetch();
+  }
+
+  async fetch() {
+    const query = `limit=${PAGE}&skip=${this.shown}&failed=${this.failedOnly ? 1 : 0}`;
+    try {
+      const found = await api(`${this.calls.path}/calls/${this.callId}/tasks?${query}`);
+      for (const task of found.tasks) this.body.append(...taskRows(this.calls, task));
+      this.shown += found.tasks.length;
+      set(this.total, counted(found.total, this.failedOnly ? "failed task" : "task"));
+      this.more.hidden = this.shown >= found.total;
+    } catch (error) {
+      this.calls.say(error.message, true);
+    }
+  }
+}
+
+function taskRows(calls, task) {
+  const inside = element("td", { colspan: "5" });
+  const detail = element("tr", { class: "detail" }, inside);
+  detail.hidden = true;
+  const opens = button(`${task.index}`, toggle, { class: "opens", "aria-expanded": "false" });
+  const waited = task.started === null ? "" : seconds(Math.max(0, task.started - task.submitted));
+  const ran = task.duration === null ? "" : seconds(task.duration);
+  const failed = ["error", "lost"].includes(task.status);
+  const head = element(
+    "tr", { "data-task": task.msg_id },
+    element("td", {}, opens),
+    element("td", failed ? { class: "bad" } : {}, WORDS[task.status] ?? task.status),
+    element("td", {}, task.engine_id === null || task.engine_id < 0 ? "" : String(task.engine_id)),
+    element("td", {}, waited), element("td", {}, ran),
+  );
+
+  async function toggle() {
+    detail.hidden = !detail.hidden;
+    opens.setAttribute("aria-expanded", String(!detail.hidden));
+    if (detail.hidden) return;
+    try {
+      const found = await api(`${calls.path}/tasks/${task.msg_id}`);
+      inside.replaceChildren(...contents(found));
+    } catch (error) {
+      inside.replaceChildren(element("p", { class: "bad" }, error.message));
+    }
+  }
+
+  return [head, detail];
+}
+
+function contents(task) {
+  const shown = task.outputs.map((output) =>
+    element("pre", { class: output.kind === "stderr" ? "stderr" : "stdout" }, output.text));
+  if (task.error) {
+    const text = task.error.traceback || `${task.error.name}: ${task.error.message}`;
+    shown.push(element("pre", { class: "traceback" }, text));
+  }
+  return shown.length ? shown : [element("p", { class: "quiet" }, "It printed nothing.")];
+}
