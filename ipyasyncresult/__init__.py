@@ -17,6 +17,8 @@ from ipyasyncresult.core.presenter import Presenter, install_presenter
 
 if TYPE_CHECKING:
     from ipyasyncresult.backends.connecting import connect
+    from ipyasyncresult.backends.joblib import register_joblib_backend
+    from ipyasyncresult.backends.tracking import track
     from ipyasyncresult.client.client import Client
     from ipyasyncresult.client.cluster import Cluster
     from ipyasyncresult.client.directview import DirectView
@@ -57,7 +59,9 @@ __all__ = [
     "check_ready",
     "connect",
     "load_ipython_extension",
+    "register_joblib_backend",
     "require",
+    "track",
     "unload_ipython_extension",
 ]
 
@@ -82,7 +86,9 @@ _HOMES = {
     "TimeoutError": "errors",
     "check_ready": "core.asyncresult",
     "connect": "backends.connecting",
+    "register_joblib_backend": "backends.joblib",
     "require": "worker.functions",
+    "track": "backends.tracking",
 }
 
 

@@ -7,4 +7,6 @@ Third parties add one through the entry-point group ``ipyasyncresult.backends``:
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from ipyasyncresult.backends.table import CapabilityTable, capabilities
+
+__all__ = ["CapabilityTable", "capabilities"]

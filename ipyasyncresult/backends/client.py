@@ -15,7 +15,7 @@ from ipyasyncresult.client.codec import WireCodec
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import Capabilities
-from ipyasyncresult.core.ledger import Batch, Ledger
+from ipyasyncresult.core.ledger import Batch, Codec, Ledger
 from ipyasyncresult.core.outputs import decode_outputs
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
@@ -46,16 +46,20 @@ class BackendClient(RemembersTasks):
     capabilities : Capabilities
     name : str
         The beginning of its id.
+    codec : Codec, optional
+        For results that are not bytes of ours.
     """
 
-    def __init__(self, capabilities: Capabilities, name: str) -> None:
+    def __init__(
+        self, capabilities: Capabilities, name: str, *, codec: Codec | None = None
+    ) -> None:
         super().__init__()
         at_home()
         self.capabilities = capabilities
         self.cluster_id = f"{name}-{uuid.uuid4().hex[:8]}"
         self.session = uuid.uuid4().hex[:12]
         self.events: list[m.EngineNews] = []
-        self.ledger = Ledger(WireCodec())
+        self.ledger = Ledger(codec or WireCodec())
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
         # The work of tasks that failed, for as long as somebody may want to run them again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 from ipyasyncresult.client.anyclient import AnyClient
 from ipyasyncresult.client.directview import DirectView
@@ -27,7 +28,7 @@ class RefusesByDefault(AnyClient):
         """Wait until `n` engines are there."""
         raise CapabilityError(f"{self.capabilities.backend} does not say when workers come")
 
-    def direct_view(self, targets: Targets = "all") -> DirectView:
+    def direct_view(self, targets: Targets = "all", **flags: Any) -> DirectView:
         """A view of certain engines: what is called through it runs on each of them.
 
         Raises
@@ -38,7 +39,7 @@ class RefusesByDefault(AnyClient):
         self._refuse_unless(
             "addressed_engines", "engines to address: use client.load_balanced_view()"
         )
-        return super().direct_view(targets)
+        return super().direct_view(targets, **flags)
 
     def interrupt(
         self,

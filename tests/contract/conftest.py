@@ -179,8 +179,9 @@ class LeastBackend:
                 process.stdin.write(pickle.dumps(tuple(work)))
                 process.stdin.flush()
                 self._tell(record, work, *pickle.load(process.stdout))
-            except (EOFError, BrokenPipeError):
-                return  # closed
+            except (EOFError, BrokenPipeError):  # closed, or it died
+                self.client.lose(record.msg_id, engine=number)
+                return
 
     def _tell(
         self, record: TaskRecord, work: Work, ok: bool, body: bytes, outputs: list[Output]
@@ -235,6 +236,7 @@ class ExecutorBackend(Foreign):
 
     def __init__(self, executor: concurrent.futures.Executor, **end: Any) -> None:
         self.executor = executor
+        self.workers_are_threads = isinstance(executor, concurrent.futures.ThreadPoolExecutor)
         self._end = end
         self.client = connect(executor)
         super().__init__()
@@ -272,6 +274,8 @@ class DaskBackend(Foreign):
         self._cluster = distributed.LocalCluster(
             n_workers=ENGINES, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         )
+        scheduler: Any = self._cluster.scheduler
+        scheduler.allowed_failures = 0  # one death is enough to know
         self.client = connect(self._cluster)
         self._second = connect(self._cluster.scheduler_address)
         super().__init__()

@@ -154,10 +154,12 @@ class DaskClient(TakesDeliveries):
         except builtins.TimeoutError as error:
             raise TimeoutError(str(error)) from error
 
-    def load_balanced_view(self, targets: Targets = None) -> DaskView:
-        """A view of all workers, with Dask's ``priority`` and ``resources``."""
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> DaskView:
+        """A view of all workers; flags are also Dask's ``priority`` and ``resources``."""
         super().load_balanced_view(targets)  # refuses targets
-        return DaskView(self)
+        view = DaskView(self)
+        view.set_flags(**{"block": self.block, **flags})
+        return view
 
     def _send(self, entries: list[Entry]) -> None:
         self._enter(entries)

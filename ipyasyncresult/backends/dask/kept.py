@@ -57,6 +57,8 @@ class KeepsResults(BackendClient):
         """Have the scheduler keep what was submitted, and let go of the oldest beyond the limit."""
         name = f"{self.session}-{self._sets}"
         self._sets += 1
+        # Those that were taken back meanwhile are unknown to the scheduler.
+        submitted = [(entry, f) for entry, f in submitted if f.status != "cancelled"]
         about = [_describe(entry) for entry, _ in submitted]
         futures = [future for _, future in submitted]
         try:
