@@ -102,6 +102,11 @@ class AnyClient(ClientProtocol, Protocol):
 
     # -- views -----------------------------------------------------------------------------------
 
+    def _repr_html_(self) -> str:
+        from ipyasyncresult.client.reprs import client_html
+
+        return client_html(self)
+
     def __len__(self) -> int:
         return len(self.ids)
 

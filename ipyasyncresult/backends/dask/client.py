@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -97,7 +96,7 @@ class DaskClient(TakesDeliveries):
         except BaseException:
             self.close()
             raise
-        self._thread.start()
+        self._news.start()
 
     def _check_workers(self) -> None:
         self._look_at_workers()
@@ -226,7 +225,6 @@ class DaskClient(TakesDeliveries):
         return None if scheduler is None else str(scheduler.address)
 
     def _release(self) -> None:
-        self._news.put(None)
         with contextlib.suppress(Exception):  # it may be closed already
             if self.dask.status == "running" and not self.dask.asynchronous:
                 self.wait_until_kept(_LAST_WORDS)
@@ -234,8 +232,7 @@ class DaskClient(TakesDeliveries):
         self._futures.clear()
         if self._owns:
             self.dask.close()
-        if self._thread.ident and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._news.stop()
 
 
 def _fate(entry: Entry) -> str:

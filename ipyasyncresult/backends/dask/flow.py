@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ipyasyncresult.backends.dask.errors import translate
 from ipyasyncresult.backends.dask.kept import KeepsResults
 from ipyasyncresult.backends.dask.worker import Parcel
+from ipyasyncresult.backends.news import NewsThread
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.ledger import Batch
 from ipyasyncresult.core.outputs import decode_outputs
@@ -40,10 +38,7 @@ class TakesDeliveries(KeepsResults):
         self._shown: dict[str, int] = {}  # pieces of output that came live
         self._aims: dict[str, str] = {}  # addresses that unfinished tasks must run at
         self._threads: dict[str, int] = {}  # worker addresses and their threads, as last seen
-        self._news: queue.SimpleQueue[Callable[[Batch], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._enter_news, name="ipyasyncresult-dask", daemon=True
-        )
+        self._news = NewsThread(self.ledger, self._look_around, _LOOK, "ipyasyncresult-dask")
         # The following belong to Dask's event loop.
         self._finished: list[Any] = []  # futures to gather
         self._gathering = False
@@ -112,20 +107,6 @@ class TakesDeliveries(KeepsResults):
         self._news.put(lambda batch: self._take_piece(batch, msg_id, number, piece, address))
 
     # -- in the thread of our own ----------------------------------------------------------------
-
-    def _enter_news(self) -> None:
-        looked = time.monotonic()
-        while not self._closed:
-            try:
-                news = self._news.get(timeout=_LOOK)
-            except queue.Empty:
-                news = None
-            if news is not None:
-                with self.ledger.batch() as batch:
-                    news(batch)
-            if time.monotonic() - looked > _LOOK:
-                self._look_around()
-                looked = time.monotonic()
 
     def _take_results(self, batch: Batch, found: Mapping[str, bytes | Parcel]) -> None:
         for key, sent in found.items():
