@@ -6,6 +6,7 @@ when they were written (in brackets): who needs more says why, here.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -142,3 +143,24 @@ def test_a_task_in_the_hub() -> None:
 
     assert count_calls(run) / ROUNDS < 80
     assert state.unfinished == 0
+
+
+def test_what_is_not_needed_at_once_is_not_imported_at_once() -> None:
+    """Start-up time is what is imported: that can be counted."""
+    script = """
+import sys
+import ipyasyncresult
+print(*sys.modules)
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+before = set(sys.modules)
+shell.run_line_magic("load_ext", "ipyasyncresult")
+print(*(set(sys.modules) - before))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    bare, extension = ([*line.split()] for line in ran.stdout.splitlines()[-2:])
+    slow = {"zmq", "IPython", "numpy", "cloudpickle", "ipywidgets", "anywidget", "tqdm", "ctypes"}
+    assert not slow & set(bare)
+    slow = {"zmq", "numpy", "cloudpickle", "ipywidgets", "anywidget", "ipykernel"}
+    assert not slow & set(extension)
+    assert len(extension) < 150
