@@ -42,9 +42,9 @@ def mark_and_sleep(path: str) -> int:
     import os  # here, as some peers run it where this module's names are not known
     import time
 
-    with open(path, "a") as file:  # noqa: PTH123
+    with open(path, "a") as file:
         file.write(f"{os.getpid()}\n")
-    with open(path) as file:  # noqa: PTH123
+    with open(path) as file:
         attempt = len(file.readlines())
     if attempt == 1:
         time.sleep(3600)

@@ -61,7 +61,7 @@ def main() -> None:
             with lab.notebook("picture.ipynb", [WORK, "result"]) as notebook:
                 notebook.start_all()
                 widget = notebook[1].outputs.locator(".ipar")
-                widget.locator(".ipar-count").get_by_text(HALF_WAY).wait_for(timeout=60_000)
+                widget.locator(".ipar-count").get_by_text(HALF_WAY).wait_for(timeout=120_000)
                 widget.locator(".ipar-failure summary").first.wait_for()
                 (IMAGES / "widget.png").write_bytes(widget.screenshot())
                 with lab.dark():

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -18,20 +18,22 @@ from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.errors import StartError
+from ipyasyncresult.wire.limits import explain_limit
 from ipyasyncresult.wire.runtime import (
     clean_stale_folders,
     cluster_folder,
     new_cluster_id,
     read_cluster_file,
     remove_folder,
-    socket_url,
 )
 from ipyasyncresult.wire.sharedfolder import make_arrays_folder
+from ipyasyncresult.wire.transport import check_transport
 
 __all__ = ["Cluster", "usable_cpus"]
 
 _START_TIMEOUT = 60.0  # seconds; a machine under load, a cold disk
 _STOP_TIMEOUT = 5.0  # seconds
+_OPTIONAL = ("idle", "store_max_bytes")
 
 
 def usable_cpus() -> int:
@@ -59,16 +61,33 @@ class Cluster:
     cluster_id : str, optional
         A name for it; by default a random one.
     persist : bool
-        Outlive this process; ``connect(cluster_id=...)`` finds it again.
+        Outlive this process; ``connect(cluster_id=...)`` finds it again.  When its hub dies another
+        one takes its place, and a cluster that is started again under the id of one that died
+        finds its results and its queue.
     output_limit : int
         Characters of printed text kept per task.
     result_limit : int
         Bytes of one result, by default 2 GiB; a task that returns more fails.
     restart_limit : int
         How many deaths per engine within a minute until no more are started.
+    durability : str, optional
+        ``'store'``: tasks and results are on disk, too, so that they outlive every process;
+        ``'memory'``: in the hub's memory only.  By default a persistent cluster has a store.
+    idle : float, optional
+        Seconds without a client and without work after which the cluster stops itself.
+    keep_bytes, keep_days : int, float
+        Results that a client has got are dropped above this size and age, the oldest first.
+        Those that nobody got are kept.
+    store_max_bytes : int, optional
+        The store's file grows no larger; what does not fit is in memory only until there is room.
     arrays_limit : int, optional
         Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
         does not fit in, and with 0 everything, travels through the sockets.
+    transport : str
+        ``'ipc'``: Unix sockets that only this user reaches.  ``'tcp'``: ports, encrypted, with keys
+        that only this user can read.
+    interface : str
+        Where ``'tcp'`` listens: an address, or the name of an interface.
 
     Examples
     --------
@@ -88,7 +107,14 @@ class Cluster:
         output_limit: int = 1_000_000,
         result_limit: int = 1 << 31,
         restart_limit: int = 5,
+        durability: Literal["store", "memory"] | None = None,
+        idle: float | None = None,
+        keep_bytes: int = 1 << 30,
+        keep_days: float = 30.0,
+        store_max_bytes: int | None = None,
         arrays_limit: int | None = None,
+        transport: str = "ipc",
+        interface: str = "127.0.0.1",
     ) -> None:
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
@@ -97,13 +123,25 @@ class Cluster:
         self.n = usable_cpus() if n is None else n
         self.cluster_id = cluster_id or new_cluster_id()
         self.persist = persist
+        # Nobody could come back to the results of a cluster that ends with its client or its hub.
+        self.durability = _checked(durability) or ("store" if persist else "memory")
         if type(result_limit) is not int or result_limit < 1:
             raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
-        self._options: dict[str, Any] = {
+        self.transport = transport
+        # What lies in shared memory is gone with the cluster; a store keeps everything.
+        self._arrays_limit = 0 if self.durability == "store" else arrays_limit
+        self._engine_options: dict[str, Any] = {
             "output_limit": output_limit,
             "result_limit": result_limit,
-            "restart_limit": restart_limit,
-            "arrays_limit": arrays_limit,
+            "keep": persist and self.durability == "store",
+        }
+        self._options = {
+            "interface": check_transport(transport, interface),
+            "restart_limit": _positive("restart_limit", restart_limit),
+            "idle": _positive("idle", idle),
+            "keep_bytes": _positive("keep_bytes", keep_bytes),
+            "keep_seconds": 86400.0 * _positive("keep_days", keep_days),
+            "store_max_bytes": _positive("store_max_bytes", store_max_bytes),
         }
         self._hub: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -124,8 +162,8 @@ class Cluster:
             return self
         clean_stale_folders()
         self._folder = cluster_folder(self.cluster_id, create=True)
-        arrays = make_arrays_folder(self._folder, self._options["arrays_limit"])
-        self._options["arrays"] = str(arrays)
+        arrays = make_arrays_folder(self._folder, self._arrays_limit)
+        self._engine_options["arrays"] = str(arrays)
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._hub = subprocess.Popen(
@@ -138,7 +176,7 @@ class Cluster:
             )
         except OSError as error:
             remove_folder(self._folder)
-            raise StartError(f"the hub did not start: {error}") from error
+            raise StartError(f"the hub did not start: {explain_limit(error)}") from error
         finally:
             os.close(log)
         self._finalizer = weakref.finalize(self, _stop, self._hub, self._folder, self.persist)
@@ -151,13 +189,13 @@ class Cluster:
             "cluster_id": self.cluster_id,
             "engines": self.n,
             "persist": self.persist,
-            "restart_limit": self._options["restart_limit"],
+            "durability": self.durability,
+            "transport": self.transport,
+            **self._options,
             "engine_settings": {
-                "url": socket_url(self._folder, "engines"),
+                "folder": str(self._folder),
                 "import_path": [path or str(Path.cwd()) for path in sys.path],
-                "output_limit": self._options["output_limit"],
-                "arrays": self._options["arrays"],
-                "result_limit": self._options["result_limit"],
+                **self._engine_options,
             },
         }
         assert hub.stdin is not None
@@ -268,6 +306,22 @@ class Cluster:
     def __repr__(self) -> str:
         state = "running" if self._hub is not None else "not started"
         return f"<Cluster({self.cluster_id}): {self.n} engines, {state}>"
+
+
+def _checked(durability: str | None) -> str | None:
+    if durability not in (None, "store", "memory"):
+        raise ValueError(f"durability must be 'store', 'memory' or None, not {durability!r}")
+    return durability
+
+
+def _positive(name: str, value: Any) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be a number >= 0, not {value!r}")
+    return value
 
 
 def _environment() -> dict[str, str]:

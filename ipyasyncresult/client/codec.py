@@ -32,7 +32,7 @@ class WireCodec:
             record.error = make_remote_error(record, body)
         else:
             try:
-                value = load_result(body, BufferList(frames))
+                value = load_result(body, BufferList(frames) if frames else ())
             except (KeyboardInterrupt, MemoryError):
                 raise
             except BaseException as error:  # noqa: BLE001  unpickling runs anybody's code

@@ -13,8 +13,6 @@ import itertools
 import logging
 import os
 import secrets
-import select
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,29 +20,33 @@ from typing import Any
 
 import zmq
 
-from ipyasyncresult._version import __version__
 from ipyasyncresult.client.codec import WireCodec
+from ipyasyncresult.client.confirming import Confirming
+from ipyasyncresult.client.hubs import find_hub
 from ipyasyncresult.client.nested import NestedWaits, runs_on
-from ipyasyncresult.client.news import apply_news
+from ipyasyncresult.client.news import Repeats, apply_news
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
+from ipyasyncresult.client.succession import Succession
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import HubError, TimeoutError, VersionMismatch
+from ipyasyncresult.errors import HubError, SerializationError, TimeoutError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import Buffers
-from ipyasyncresult.wire.runtime import read_cluster_file, socket_url
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
-from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
-from ipyasyncresult.wire.versions import python_version
+from ipyasyncresult.wire.sockets import receive, waiting
+from ipyasyncresult.wire.transport import MAX_FRAME
 
 __all__ = ["Connection"]
 
 _log = logging.getLogger(__name__)
 
-_HELLO_TIMEOUT = 10.0  # seconds
 _ANSWER_TIMEOUT = 30.0  # seconds
+_FORKED = (
+    "this client belongs to the process that forked this one: "
+    "connect again with connect(cluster_id=...)"
+)
 _RECLAIM_TIMEOUT = 0.5  # seconds
 _all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -57,7 +59,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class Connection:
+class Connection(Succession):
     """One session with a hub.
 
     Parameters
@@ -78,10 +80,9 @@ class Connection:
     def __init__(
         self, folder: Path, on_engine: Callable[[m.EngineNews], None] | None = None
     ) -> None:
-        described = read_cluster_file(folder)
-        if described is None:
-            raise HubError(f"no cluster lives in {folder}")
+        described = find_hub(folder)
         self.session = secrets.token_hex(6)
+        self.folder = folder
         self.hub_pid = described.pid
         self.engines: dict[int, dict[str, Any]] = {}  # written by who receives
         self.closed = ""  # why; empty while open
@@ -91,48 +92,35 @@ class Connection:
         self._numbers = itertools.count()
         self._requests = itertools.count(1)
         self._answers: dict[int, Callable[[Any], None]] = {}
+        self._asked: dict[int, m.FromClient] = {}  # what these answers are to
+        self._sockets = itertools.count()
+        # Written by who receives:
+        self._repeats: Repeats | None = None
         self._on_engine = on_engine
         self._context: zmq.Context[Any] = zmq.Context()
-        url = socket_url(folder, "clients")
-        session = self.session.encode()
-        self._rx = make_socket(self._context, zmq.DEALER, b"C" + session)
-        tx = make_socket(self._context, zmq.DEALER, b"S" + session)
-        self._rx.connect(url)
         try:
-            self._introduce()
+            self._rx, tx, welcome = self._open(described.pid)
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        tx.connect(url)
+        self.engines = welcome.engines
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
+        self._outbox.keep = welcome.durable and welcome.persist
+        self._confirming = Confirming(self._outbox.say, wanted=welcome.durable)
         self._arrays = Buffers(
             find_arrays_folder(folder), self.session, self._outbox.release, self._reclaim
         )
         self._receiver.flush = self._outbox.flush
-        self._receiver.flush_old = self._outbox.flush_old
+        self._receiver.flush_old = self._look_around
+        if welcome.persist:
+            self._receiver.revive = self._revive
         self.ledger = Ledger(
             WireCodec(),
             waits=NestedWaits(self._receiver) if runs_on(self.engines) else self._receiver,
             callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),
         )
         self._receiver.start()
-
-    def _introduce(self) -> None:
-        hello = m.Hello(self.session, m.PROTOCOL, __version__, python_version(), os.getpid())
-        send(self._rx, m.encode(hello))
-        deadline = time.monotonic() + _HELLO_TIMEOUT
-        while not self._rx.poll(50):
-            if not _is_alive(self.hub_pid):
-                raise HubError(f"the hub (pid {self.hub_pid}) is dead")
-            if time.monotonic() > deadline:
-                raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
-        answer = m.decode_from_hub(receive(self._rx)[0])
-        if isinstance(answer, m.Refused):
-            raise VersionMismatch(answer.reason)
-        if not isinstance(answer, m.Welcome):
-            raise HubError(f"the hub answered {type(answer).__name__} instead of Welcome")
-        self.engines = answer.engines
 
     # -- out -------------------------------------------------------------------------------------
 
@@ -171,6 +159,8 @@ class Connection:
         self.ledger.submit_many(records)
         try:
             packed = self._pack(tasks, frames) if frames else frames
+            if self._over_tcp:
+                _check_frames(packed)
             tracker = self._outbox.say(m.Submit(functions, tasks, group), packed)
         except BaseException:
             self.ledger.forget([task.msg_id for task in tasks])
@@ -231,10 +221,7 @@ class Connection:
         if self.closed:
             raise HubError(self.closed)
         if self._forked:
-            raise HubError(
-                "this client belongs to the process that forked this one: "
-                "connect again with connect(cluster_id=...)"
-            )
+            raise HubError(_FORKED)
 
     def ask(self, question: str, timeout: float | None = _ANSWER_TIMEOUT, **about: Any) -> Any:
         """The hub's answer, plain data.  Any thread.
@@ -267,12 +254,15 @@ class Connection:
                 on_answer(content)
             box.append(content)
 
+        message = make(number)
         self._answers[number] = take
+        self._asked[number] = message
         try:
-            self._outbox.say(make(number))
+            self._outbox.say(message)
             self._receiver.wait(lambda: box or self.closed, timeout)
         finally:
             self._answers.pop(number, None)
+            self._asked.pop(number, None)
         if not box:
             raise (
                 HubError(self.closed)
@@ -280,6 +270,8 @@ class Connection:
                 else TimeoutError(f"the hub did not answer within {timeout} s")
             )
         content = box[0]
+        if isinstance(content, HubError):
+            raise content
         if isinstance(content, dict) and set(content) == {"error"}:
             raise ValueError(content["error"])
         return content
@@ -304,14 +296,20 @@ class Connection:
         if self.closed:
             self._fail_outstanding()
             return False
+        self._confirming.look()
         return True
+
+    def _look_around(self) -> float | None:
+        """What the I/O thread does between messages; seconds until the next time."""
+        waits = [self._outbox.flush_old(), self._confirming.look()]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
         if isinstance(message, m.News):
+            self._confirming.came()
             with self.ledger.batch() as batch:
-                apply_news(
-                    batch, message, self._arrays.unpack(frames) if frames else (), self.engines
-                )
+                unpacked = self._arrays.unpack(frames) if frames else ()
+                apply_news(batch, message, unpacked, self.engines, self._repeats)
         elif isinstance(message, m.Answer):
             take = self._answers.pop(message.request, None)
             if take is not None:
@@ -319,6 +317,10 @@ class Connection:
                 self._receiver.notify()
         elif isinstance(message, m.EngineNews):
             self._apply_engine(message)
+        elif isinstance(message, m.Safe):
+            self._outbox.safe(message.number)
+        elif isinstance(message, m.Notice):
+            _log.warning("%s", message.text)
         elif isinstance(message, m.Segments):
             self._arrays.recycle(message.free)
             self._arrays.drop(message.drop, message.rest)
@@ -336,8 +338,10 @@ class Connection:
             self._on_engine(news)
         self._receiver.notify()
 
-    def _fail_outstanding(self) -> None:
-        error = HubError(self.closed)  # one for all: a result of many tasks raises just that
+    def _fail_outstanding(self, reason: str = "") -> None:
+        error = HubError(
+            reason or self.closed
+        )  # one for all: a result of many tasks raises just that
         with self.ledger.batch() as batch:
             batch.finish_all(Status.LOST, lambda _: error)
 
@@ -351,6 +355,9 @@ class Connection:
         """Say good-bye, end the I/O thread, resolve what is outstanding; idempotent."""
         if os.getpid() != self._pid:
             return  # a forked child: the sockets are not its own
+        if not self.closed:
+            with contextlib.suppress(zmq.ZMQError):  # closed at the same time
+                self._confirming.look(now=True)
         if not self._outbox.close(None if self.closed else m.Goodbye()):
             return
         self.closed = self.closed or reason
@@ -361,17 +368,11 @@ class Connection:
             self._context.term()
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process runs.  A child that ended does not, also before somebody waits for it."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    except (AttributeError, OSError):  # not Linux, or too old
-        return True
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    try:
-        return not poller.poll(0)
-    finally:
-        os.close(pidfd)
+def _check_frames(frames: Sequence[Any]) -> None:
+    """The hub cuts off who sends more, and nobody would hear of the task again."""
+    for frame in frames:
+        size = memoryview(getattr(frame, "buffer", frame)).nbytes
+        if size > MAX_FRAME:
+            raise SerializationError(
+                f"an argument has a buffer of {size:,} bytes: over TCP at most {MAX_FRAME:,} travel"
+            )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.client.lazymap import LazyMap
 from ipyasyncresult.client.view import (
+    Chunk,
     View,
     call_seconds,
     chunks_of,
@@ -19,6 +21,8 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
 from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.errors import NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
@@ -29,14 +33,28 @@ __all__ = ["LoadBalancedView"]
 
 _MOST_CHUNKS = 1024
 """A map of more items than this goes in so many chunks: enough to balance and to show progress."""
+_PATIENCE = 0.005
+"""Seconds that such a map waits for its first chunk, to learn how long its items take."""
+_SHORT_CHUNK = 0.005
+"""Seconds; chunks that would be shorter are put together, as the way to an engine and back costs
+more than they do.  Short enough that nobody waits for the last one."""
+_PER_ENGINE = 4
+"""Chunks; there are always at least so many for each engine."""
 
 
 class LoadBalancedView(View):
-    """Calls on whichever engine has time; made by ``client.load_balanced_view()``."""
+    """Calls on whichever engine has time; made by ``client.load_balanced_view()``.
+
+    Attributes
+    ----------
+    waiting_limit : int or None
+        How many tasks may wait while there is no engine at all; further ones are refused.
+    """
 
     def __init__(self, client: AnyClient) -> None:
         super().__init__(client)
         self.targets = None
+        self.waiting_limit: int | None = None
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call ``f(*args, **kwargs)`` on one engine, and return at once.
@@ -48,7 +66,7 @@ class LoadBalancedView(View):
         """
         client = self.client
         if not len(client):
-            warn_of_waiting(client)
+            warn_of_waiting(client, 1, self.waiting_limit)
         function = dump_function(f)
         data, buffers = dump_arguments(args, kwargs)
         task = m.Task(
@@ -73,7 +91,9 @@ class LoadBalancedView(View):
         f : callable
         *sequences : iterables
         chunksize : int, optional
-            Items per task; by default 1, and more when there are more than 1,024 items.
+            Items per task; by default 1, and when there are more than 1,024 items so many that
+            there are about 1,024 tasks.  These are fewer and longer if the first one says within a
+            few milliseconds that the items are tiny.
         ordered : bool
             False: iteration gives items in the order of arrival.
         timeout : float, optional
@@ -87,17 +107,21 @@ class LoadBalancedView(View):
         ordered = bool(options.pop("ordered", True))
         _refuse(options)
         check_chunksize(chunksize)
-        if not len(self.client):
-            warn_of_waiting(self.client)
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
+        if not len(self.client):
+            warn_of_waiting(self.client, -(-count // size), self.waiting_limit)
+        more = None
+        if chunksize is None and size > 1:
+            more = functools.partial(_further_chunks, self.client, items, count, size)
         return self._submit_chunks(
             f,
-            list(chunks_of(items, count, size)),
+            list(chunks_of(items, count if more is None else size, size)),
             Map(),
             star=star,
             ordered=ordered,
             describe_item=describe_from(items),
+            more=more,
             timeout=timeout,
             label=label,
         )
@@ -147,6 +171,21 @@ class LoadBalancedView(View):
         return f"<LoadBalancedView of {self.client!r}>"
 
 
+def _further_chunks(
+    client: AnyClient, items: Any, count: int, size: int, first: list[TaskRecord]
+) -> Iterable[Chunk]:
+    """What follows the first chunk of `size` items: as long as that took, if it was short."""
+    probe = first[0]
+    client.ledger.waits.wait(lambda: probe.received is not None, _PATIENCE)
+    left = count - size
+    duration = probe.duration
+    if probe.status is Status.DONE and duration is not None and duration < _SHORT_CHUNK:
+        longest = -(-left // (_PER_ENGINE * max(1, client.engine_count())))
+        wanted = int(size * _SHORT_CHUNK / max(duration, 1e-6))
+        size = max(size, min(longest, wanted))
+    return chunks_of(items, count, size, first=count - left)
+
+
 def parts_async(
     view: View,
     f: Callable[..., Any],
@@ -185,8 +224,16 @@ def _refuse(options: dict[str, Any]) -> None:
         raise TypeError(f"map does not know the options {sorted(options)}")
 
 
-def warn_of_waiting(client: AnyClient) -> None:
-    """Nobody is there to work: said, as waiting would look like a hang."""
+def warn_of_waiting(client: AnyClient, tasks: int, limit: int | None) -> None:
+    """Nobody is there to work: said, as waiting would look like a hang.
+
+    Raises
+    ------
+    NoEnginesError
+        When more than `limit` tasks would wait.
+    """
+    if limit is not None and len(client.outstanding) + tasks > limit:
+        raise NoEnginesError(f"no engine is up, and at most {limit} tasks may wait for one")
     if any(news.event == "gave_up" for news in client.events):
         return  # then tasks do not wait: they fail, and say why
     warnings.warn(

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ipyasyncresult.client.codec import lost_error
 from ipyasyncresult.core.ledger import Batch
 from ipyasyncresult.core.outputs import Output, decode_outputs
-from ipyasyncresult.core.task import Status
+from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.wire import messages as m
 
-__all__ = ["apply_news"]
+__all__ = ["Repeats", "apply_news"]
 
 _STATUS = {m.OK: Status.DONE, m.ERROR: Status.FAILED, m.PARTIAL: Status.FAILED}
+
+
+class Repeats:
+    """A new hub tells everything about a task from the start, when it is asked.
+
+    Attributes
+    ----------
+    awaited : set of str
+        Tasks that it was asked about.  What it says of them before it answers it will say again.
+    seen : dict
+        By task, how many outputs the last hub had told.
+    """
+
+    __slots__ = ("awaited", "seen")
+
+    def __init__(self, records: Iterable[TaskRecord]) -> None:
+        self.awaited: set[str] = set()
+        self.seen: dict[str, int] = {}
+        for record in records:
+            self.awaited.add(record.msg_id)
+            if record.outputs:
+                self.seen[record.msg_id] = len(record.outputs)
+
+    def without_seen(self, msg_id: str, outputs: list[Output]) -> list[Output]:
+        """Those of the outputs that are new."""
+        seen = self.seen.get(msg_id)
+        if seen is None:
+            return outputs
+        if seen > len(outputs):
+            self.seen[msg_id] = seen - len(outputs)
+        else:
+            del self.seen[msg_id]
+        return outputs[seen:]
 
 
 def apply_news(
@@ -22,6 +55,7 @@ def apply_news(
     message: m.News,
     frames: Sequence[Any],
     engines: Mapping[int, Mapping[str, Any]],
+    repeats: Repeats | None = None,
 ) -> None:
     """Enter one message.  The thread that receives; the ledger's lock is held.
 
@@ -33,16 +67,24 @@ def apply_news(
         Out-of-band frames of its results, in order.
     engines : mapping
         What is known about each engine.
+    repeats : Repeats, optional
+        What a new hub will tell, or tells, a second time.
     """
     position = 0
     for item in message.items:
+        if repeats is not None and type(item) is not m.Finished and item.msg_id in repeats.awaited:
+            continue
         if type(item) is m.Finished:
             count = item.frames
             mine = frames[position : position + count] if count else ()
             position += count
-            _apply_finished(batch, item, mine, engines)
+            if repeats is None or item.msg_id not in repeats.awaited:
+                _apply_finished(batch, item, mine, engines)
         elif type(item) is m.OutputPiece:
-            batch.output(item.msg_id, _readable(item.outputs))
+            outputs = _readable(item.outputs)
+            if repeats is not None:
+                outputs = repeats.without_seen(item.msg_id, outputs)
+            batch.output(item.msg_id, outputs)
         elif type(item) is m.Started:
             batch.started(item.msg_id, item.engine_id, item.started)
         elif type(item) is m.Requeued:

@@ -47,6 +47,15 @@ class Outbox:
         self._last = 0.0  # monotonic seconds: when a message left
         self._watched = False  # the I/O thread knows that something waits
         self._released: deque[tuple[str, int]] = deque()  # appended without the lock
+        self._closed = False
+        self.keep = False  # Submits are kept until the hub has stored them
+        self.safe_number = 0  # written by who receives
+        self._number = 0  # of the last Submit that is kept
+        self._kept: deque[tuple[int, bytes, Sequence[Any]]] = deque()
+
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._closed
 
     def add(self, function: bytes, task: m.Task) -> None:
         """Send a task without frames, now or with others."""
@@ -102,7 +111,7 @@ class Outbox:
             return None
 
     def _send_released(self) -> None:
-        if self._released and not self._socket.closed:
+        if self._released and self._socket is not None and not self._closed:
             with HeldInterrupts():
                 some = [self._released.popleft() for _ in range(len(self._released))]
                 send(self._socket, m.encode(m.Released(some)))
@@ -116,25 +125,97 @@ class Outbox:
         with HeldInterrupts():
             functions, self._functions = self._functions, {}
             tasks, self.tasks = self.tasks, []
-            send(self._socket, m.encode(m.Submit(list(functions), tasks)))
+            self._submit(m.Submit(list(functions), tasks), ())
         self._last = time.monotonic()
 
+    def _submit(self, message: m.Submit, frames: Sequence[Any]) -> Any:
+        if self._socket is None and not self.keep:
+            return None  # lost with the hub, as everything outstanding
+        if not self.keep:
+            return send(self._socket, m.encode(message), frames, track=bool(frames))
+        self._number = message.number = self._number + 1
+        header = m.encode(message)
+        self._kept.append((self._number, header, frames))
+        tracker = None
+        if self._socket is not None:
+            tracker = send(self._socket, header, frames, track=bool(frames))
+        return SafeTracker(self, self._number, tracker) if frames else None
+
     def say(self, message: m.FromClient, frames: Sequence[Any] = ()) -> Any:
-        """Send a message behind everything that waits; for large frames a MessageTracker."""
+        """Send a message behind everything that waits; for large frames a tracker."""
         with self._lock, HeldInterrupts():
             self._flush()
-            tracker = send(self._socket, m.encode(message), frames, track=bool(frames))
+            tracker = None
+            if isinstance(message, m.Submit):
+                tracker = self._submit(message, frames)
+            elif self._socket is not None:
+                send(self._socket, m.encode(message))
             self._last = time.monotonic()
             return tracker
+
+    # -- a hub that dies and is followed by another one ------------------------------------------
+
+    def safe(self, number: int) -> None:
+        """The hub has stored every Submit up to this number."""
+        kept = self._kept
+        while kept and kept[0][0] <= number:
+            kept.popleft()
+        self.safe_number = number
+
+    def detach(self) -> None:
+        """The hub is dead: keep what is submitted until there is another one."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close(linger=0)
+                self._socket = None
+
+    def attach(self, socket: Any) -> None:
+        """Another hub: send again what the last one may not have stored."""
+        with self._lock, HeldInterrupts():
+            if self._closed:
+                socket.close(linger=0)
+                return
+            self._socket = socket
+            for _, header, frames in self._kept:
+                send(socket, header, frames)
+            self._flush()
 
     def close(self, last: m.FromClient | None) -> bool:
         """Send the last message and close the socket; False when it was closed before."""
         with self._lock:
-            if self._socket.closed:
+            if self._closed:
                 return False
+            self._closed = True
+            if self._socket is None:
+                return True
             with HeldInterrupts():
                 if last is not None:
                     self._flush()
                     send(self._socket, m.encode(last))
                 self._socket.close(linger=200)
             return True
+
+
+class SafeTracker:
+    """As a ``zmq.MessageTracker``, but done only when the hub has stored the message, too: before
+    that it may be sent again.  Any thread."""
+
+    def __init__(self, outbox: Outbox, number: int, tracker: Any) -> None:
+        self._outbox = outbox
+        self._number = number
+        self._tracker = tracker
+
+    @property
+    def done(self) -> bool:
+        """Whether the buffers may be changed."""
+        return self._outbox.safe_number >= self._number and (
+            self._tracker is None or bool(self._tracker.done)
+        )
+
+    def wait(self, timeout: float = -1) -> None:
+        """Wait until `done`, or so many seconds (-1: for ever)."""
+        deadline = None if timeout < 0 else time.monotonic() + timeout
+        while not self.done and not self._outbox.is_closed():
+            if deadline is not None and time.monotonic() > deadline:
+                return
+            time.sleep(0.002)

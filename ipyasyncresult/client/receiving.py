@@ -79,7 +79,8 @@ class Receiver:
         if self._pidfd is not None:
             self._poller.register(self._pidfd, zmq.POLLIN)
         # Guards everything below.
-        self._state = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # the condition's; taken directly where nobody waits for it
+        self._state = threading.Condition(self._lock)
         self._holder: _Waiter | threading.Thread | None = None
         self._waiters: list[_Waiter] = []
         self._last_use = 0.0  # monotonic seconds: when a caller gave the token back
@@ -88,6 +89,9 @@ class Receiver:
         # What waits to be sent leaves before anybody waits for an answer.
         self.flush: Callable[[], None] = lambda: None
         self.flush_old: Callable[[], float | None] = lambda: None
+        # Asked when the hub died, on the I/O thread: True when there is another one.
+        self.revive: Callable[[], bool] | None = None
+        self._lost = False  # the hub died, and `revive` is due or under way
         self.hub_gone = False  # written by the holder of the token
         self._thread = threading.Thread(target=self._serve, name="ipyasyncresult-io", daemon=True)
 
@@ -117,8 +121,8 @@ class Receiver:
         """Take in what is there, unless somebody else is at it anyway."""
         waiter = _Waiter(predicate)
         with HeldInterrupts():
-            with self._state:
-                if self._holder is not None or self._closed:
+            with self._lock:
+                if self._holder is not None or self._closed or self._lost:
                     return bool(predicate())
                 self._holder = waiter
             try:
@@ -128,9 +132,9 @@ class Receiver:
         return bool(predicate())
 
     def _enter(self, waiter: _Waiter) -> None:
-        with self._state:
+        with self._lock:
             self._waiters.append(waiter)
-            if self._holder is None:
+            if self._holder is None and not self._lost:
                 self._holder = waiter
             elif self._holder is self._thread:
                 os.eventfd_write(self._wake, 1)
@@ -140,7 +144,10 @@ class Receiver:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 break
-            if self._holder is waiter:
+            if self._holder is waiter and self._lost:
+                with self._state:
+                    self._hand_over()
+            elif self._holder is waiter:
                 self.flush()
                 self._receive(left, interrupts)
             else:
@@ -151,7 +158,7 @@ class Receiver:
         return bool(waiter.predicate())
 
     def _leave(self, waiter: _Waiter) -> None:
-        with self._state:
+        with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             if self._holder is waiter:
@@ -162,6 +169,10 @@ class Receiver:
 
     def _hand_over(self) -> None:
         """Give the token to the next waiter, or to nobody.  With the state."""
+        if self._lost:  # nothing to receive until the I/O thread has found another hub
+            self._holder = None
+            self._state.notify_all()
+            return
         self._holder = self._waiters[0] if self._waiters else None
         if self._waiters:
             self._waiters[0].rouse()
@@ -175,14 +186,19 @@ class Receiver:
         ready = self._poller.poll(None if timeout is None else math.ceil(timeout * 1000))
         if interrupts is not None:
             interrupts.open = False
+        if not ready and self._pidfd is not None:
+            return
         only_messages = len(ready) == 1 and ready[0][0] is self._socket
         if not only_messages:
             self._drain_wake()
         if not self._take_in():
             self.hub_gone = True
         if not only_messages and not self.hub_gone and self._hub_died(ready):
+            if self.revive is not None and self._take_in():  # what it sent before
+                self._lost = True
+                return
             self.hub_gone = True
-            self._take_in()  # what it sent before, and then the end of everything else
+            self._take_in()  # as above, and then the end of everything else
 
     def _hub_died(self, ready: list[tuple[Any, int]]) -> bool:
         if self._pidfd is not None:
@@ -211,7 +227,7 @@ class Receiver:
         """Wake the waiters whose predicate became true.  Any thread."""
         if not self._waiters:
             return
-        with self._state:
+        with self._lock:
             for waiter in self._waiters:
                 if waiter is not self._holder and waiter.predicate():
                     waiter.rouse()
@@ -242,6 +258,8 @@ class Receiver:
                 run()  # without the token: a callback may wait for other results
                 continue
             try:
+                if self._lost:
+                    self._find_hub()
                 self._receive_for_all()
             except Exception:  # noqa: BLE001  the thread must go on: others wait for it
                 _log.exception("the I/O thread met an error that it should not meet")
@@ -251,8 +269,40 @@ class Receiver:
 
     def _may_take(self) -> bool:
         return (
-            self._holder is None and not self.hub_gone and time.monotonic() - self._last_use > _PARK
+            self._holder is None
+            and not self.hub_gone
+            and (self._lost or time.monotonic() - self._last_use > _PARK)
         )
+
+    def _find_hub(self) -> None:
+        """The hub died: go on with the one that takes its place, or end everything."""
+        assert self.revive is not None
+        try:
+            found = self.revive()
+        except Exception:  # noqa: BLE001  as good as none
+            _log.exception("the new hub cannot be used")
+            found = False
+        with self._state:
+            self._lost = False
+        if not found:
+            self.hub_gone = True
+            self._take_in()
+
+    def renew(self, socket: Any, hub_pid: int) -> None:
+        """Receive from another hub.  Holder of the token only."""
+        self._poller.unregister(self._socket)
+        self._poller.register(socket, zmq.POLLIN)
+        if self._pidfd is not None:
+            self._poller.unregister(self._pidfd)
+            os.close(self._pidfd)
+        self._socket, self._hub_pid, self._pidfd = socket, hub_pid, _open_pidfd(hub_pid)
+        if self._pidfd is not None:
+            self._poller.register(self._pidfd, zmq.POLLIN)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it shall end."""
+        return self._closed
 
     def _receive_for_all(self) -> None:
         while not (self._waiters or self._closed or self._callbacks or self.hub_gone):

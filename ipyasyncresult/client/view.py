@@ -12,6 +12,7 @@ from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
+from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.wire import messages as m
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["View", "call_seconds", "function_name"]
+
+_MESSAGE_BYTES = 1 << 16
+
+Chunk = tuple[Any, int, int]
+"""Items, how many, and for which engine (-1: any)."""
 
 
 def function_name(function: object) -> str:
@@ -157,44 +163,35 @@ class View:
     def _submit_chunks(
         self,
         f: Callable[..., Any],
-        chunks: Sequence[tuple[Any, int, int]],
+        chunks: Sequence[Chunk],
         partition: Map,
         *,
         star: bool,
         ordered: bool = True,
         describe_item: Callable[[int], str] | None = None,
+        more: Callable[[list[TaskRecord]], Iterable[Chunk]] | None = None,
         timeout: float | None = None,
         label: str | None = None,
     ) -> AsyncMapResult:
-        """One task per chunk, in one message.  A chunk is ``(items, how many, target)``."""
+        """One task per chunk, in one message.
+
+        The chunks that `more` makes follow in messages of their own: engines work on the first
+        ones while the others are pickled.
+        """
         seconds = call_seconds(self.timeout if timeout is None else timeout)
         function = dump_function(f)
         client = self.client
-        tasks = []
-        frames: list[Any] = []
         kind = m.STAR_CHUNK if star else m.CHUNK
-        first = 0
-        for items, count, target in chunks:
-            data, buffers = _dump_chunk(items, first)
-            frames += buffers
-            tasks.append(
-                m.Task(
-                    client.new_msg_id(),
-                    0,
-                    data,
-                    len(buffers),
-                    kind,
-                    target,
-                    label or self.label,
-                    self.retries,
-                    items=count,
-                    timeout=seconds,
-                )
-            )
-            first += count
+        make = functools.partial(_chunk_tasks, self, kind, label or self.label, seconds)
         name = function_name(f)
         group = m.Group(client.new_msg_id(), name, "map", partition.name, ordered)
+        tasks, frames = make(chunks, 0)
         records, tracker = client.submit([function], tasks, frames, group)
+        if more is not None:
+            first = sum(chunk[1] for chunk in chunks)
+            for tasks, frames in _messages(make, more(records), first):
+                further, tracker = client.submit([function], tasks, frames, group)
+                records += further
         return AsyncMapResult.over_map(
             client,
             records,
@@ -211,19 +208,42 @@ class View:
     def remote(
         self, block: bool | None = None, **flags: Any
     ) -> Callable[[Callable[..., Any]], RemoteFunction]:
-        """Decorator: calling the function calls it through this view."""
+        """Decorator: calling the function calls it through this view.
+
+        Parameters
+        ----------
+        block : bool, optional
+            Whether calls wait and return the value; by default as the view does.
+        **flags
+            Further flags of the view for these calls: ``label``, ``retries``, ...
+        """
         return lambda function: RemoteFunction(self, function, block=block, **flags)
 
     def parallel(
         self, dist: str = "b", block: bool | None = None, **flags: Any
     ) -> Callable[[Callable[..., Any]], ParallelFunction]:
-        """Decorator: calling the function gives each engine a part of the sequences."""
+        """Decorator: calling the function gives each engine a part of the sequences.
+
+        The function gets parts, not items; its ``map`` method calls it for each item.
+
+        Parameters
+        ----------
+        dist : str
+            ``'b'``: blocks, ``'r'``: like cards.
+        block : bool, optional
+            Whether calls wait and return the joined values; by default as the view does.
+        **flags
+            Further flags of the view for these calls.
+        """
         return lambda function: ParallelFunction(self, function, dist=dist, block=block, **flags)
 
     # -- tasks -----------------------------------------------------------------------------------
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
-        """Wait for results, by default for everything outstanding; False on time-out."""
+        """Wait for results or ids, by default for everything outstanding; False on time-out.
+
+        `timeout` is in seconds; -1 and None wait for ever.
+        """
         return self.client.wait(jobs, timeout)
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool = True) -> dict[str, str]:
@@ -254,6 +274,51 @@ class View:
     def shutdown(self, **options: Any) -> None:
         """End the cluster."""
         self.client.shutdown(**options)
+
+
+def _chunk_tasks(
+    view: View,
+    kind: int,
+    label: str | None,
+    seconds: float,
+    chunks: Iterable[Chunk],
+    first: int,
+) -> tuple[list[m.Task], list[Any]]:
+    """A task per chunk, and their out-of-band buffers; `first` is where its first item stands."""
+    new_msg_id, retries = view.client.new_msg_id, view.retries
+    tasks = []
+    frames: list[Any] = []
+    for items, count, target in chunks:
+        data, buffers = _dump_chunk(items, first)
+        frames += buffers
+        first += count
+        task = m.Task(new_msg_id(), 0, data, len(buffers), kind, target, label, retries)
+        task.items = count
+        task.timeout = seconds
+        tasks.append(task)
+    return tasks, frames
+
+
+def _messages(
+    make: Callable[[Iterable[Chunk], int], tuple[list[m.Task], list[Any]]],
+    chunks: Iterable[Chunk],
+    first: int,
+) -> Iterator[tuple[list[m.Task], list[Any]]]:
+    """Tasks and buffers of these chunks, a message of a useful size at a time."""
+    tasks: list[m.Task] = []
+    frames: list[Any] = []
+    size = 0
+    for chunk in chunks:
+        made, buffers = make([chunk], first)
+        tasks += made
+        frames += buffers
+        first += chunk[1]
+        size += len(made[0].arguments)
+        if buffers or size >= _MESSAGE_BYTES:
+            yield tasks, frames
+            tasks, frames, size = [], [], 0
+    if tasks:
+        yield tasks, frames
 
 
 def _dump_chunk(items: Any, first: int) -> tuple[bytes, list[memoryview]]:
@@ -289,9 +354,9 @@ def zip_sequences(sequences: Sequence[Iterable[Any]]) -> tuple[Any, int, bool]:
     return pairs, len(pairs), True
 
 
-def chunks_of(items: Any, count: int, size: int) -> Iterator[tuple[Any, int, int]]:
-    """Blocks of `size` items for any engine."""
-    for start in range(0, count, size):
+def chunks_of(items: Any, count: int, size: int, first: int = 0) -> Iterator[Chunk]:
+    """Blocks of `size` items for any engine, from the position `first` on."""
+    for start in range(first, count, size):
         block = (
             items[start : start + size]
             if hasattr(items, "__getitem__")

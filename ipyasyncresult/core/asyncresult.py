@@ -178,6 +178,8 @@ class AsyncResult(Waitable, Insight, Controllable):
             counts = self.counts()
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
         records = self.records
+        if self._single and not self._tally.left and not return_exceptions:
+            return value_of(self._ledger.codec, records[0])
         if return_when is not None and self._tally.left:
             records = [record for record in records if record.received is not None]
             if return_when == "FIRST_EXCEPTION":

@@ -20,7 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.tally import Follower, Journal, Tally
@@ -135,25 +135,19 @@ class Ledger:
         with self._lock:
             return set(self._pending)
 
+    def unfinished(self) -> list[TaskRecord]:
+        """Records of all unfinished tasks."""
+        return list(self._pending.values())
+
     def has_outstanding(self) -> bool:
         """Whether anything is unfinished."""
         return bool(self._pending)
 
     # -- feeding ---------------------------------------------------------------------------------
 
-    @contextmanager
-    def batch(self) -> Iterator[Batch]:
-        """Feed events.  The lock is held inside; waiters and callbacks come after."""
-        batch = Batch(self, self.clock())
-        self._lock.acquire()
-        try:
-            yield batch
-        finally:
-            self._lock.release()
-            self._queue_followers(batch)
-            self.waits.notify()
-            if self._calls:
-                self._callbacks_due()
+    def batch(self) -> Batch:
+        """Feed events within its context: the lock is held, waiters and callbacks come after."""
+        return Batch(self, self.clock())
 
     def _queue_followers(self, batch: Batch) -> None:
         for tally, records in batch.changed.items():
@@ -314,6 +308,19 @@ class Batch:
         self.now = now
         self.changed: dict[Tally, list[TaskRecord]] = {}
         self.completed: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Self:
+        self._ledger._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ledger = self._ledger
+        ledger._lock.release()
+        if self.changed or self.completed:
+            ledger._queue_followers(self)
+        ledger.waits.notify()
+        if ledger._calls:
+            ledger._callbacks_due()
 
     def get(self, msg_id: str) -> TaskRecord | None:
         """The unfinished record, or None (then the event is late)."""

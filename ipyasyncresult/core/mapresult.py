@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
+from time import monotonic
 from typing import Any, Self
 
 from ipyasyncresult.core.asyncresult import AsyncResult, check_ready
 from ipyasyncresult.core.clientprotocol import ClientProtocol
-from ipyasyncresult.core.outcome import Failed, errors_in, items_of, raise_for
+from ipyasyncresult.core.outcome import Failed, error_of, errors_in, items_of, raise_for
 from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.places import Places
 from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.waitable import ReturnWhen
+from ipyasyncresult.core.waiting import check_timeout
 
 __all__ = ["AsyncMapResult"]
+
+_MANY = 1000
+"""Items of a chunk whose decoding is felt."""
 
 
 class AsyncMapResult(AsyncResult):
@@ -88,6 +94,29 @@ class AsyncMapResult(AsyncResult):
         )
 
     # -- values ----------------------------------------------------------------------------------
+
+    def get(
+        self,
+        timeout: float | None = -1,
+        *,
+        return_exceptions: bool = False,
+        return_when: ReturnWhen | None = None,
+    ) -> Any:
+        left = check_timeout(timeout)
+        if return_when is None and any(record.items >= _MANY for record in self.records):
+            left = self._decode_what_comes(left)
+        return super().get(left, return_exceptions=return_exceptions, return_when=return_when)
+
+    def _decode_what_comes(self, timeout: float | None) -> float | None:
+        """Decode large chunks while others are worked on; what is left of the time."""
+        codec, waits = self._ledger.codec, self._ledger.waits
+        deadline = None if timeout is None else monotonic() + timeout
+        for record in self.records:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            if not waits.wait(lambda record=record: record.received is not None, left):  # type: ignore[misc]
+                break
+            error_of(codec, record)
+        return None if deadline is None else max(0.0, deadline - monotonic())
 
     def _pieces(self, records: Sequence[TaskRecord]) -> list[list[Any]]:
         codec = self._ledger.codec

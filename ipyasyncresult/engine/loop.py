@@ -34,6 +34,7 @@ from ipyasyncresult.engine.running import Running
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import BufferList, Buffers
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.pickling import limit_results
@@ -58,8 +59,8 @@ class EngineSettings:
 
     Attributes
     ----------
-    url : str
-        Where the hub listens for engines.
+    folder : str
+        The cluster's, where it says how the hub is reached.
     import_path : list of str
         ``sys.path`` of the client, so that what it can import can be imported here.
     output_limit : int
@@ -68,13 +69,16 @@ class EngineSettings:
         Folder of the cluster's shared memory; empty: there is none.
     result_limit : int
         Bytes of a result; above, its task fails.
+    keep : bool
+        Keep what was sent until the hub says that it is stored.
     """
 
-    url: str
+    folder: str
     import_path: list[str] = field(default_factory=list)
     output_limit: int = 1_000_000
     arrays: str = ""
     result_limit: int = 1 << 31
+    keep: bool = False
 
 
 def run_engine(
@@ -130,7 +134,7 @@ class EngineLoop:
         context: zmq.Context[Any] = zmq.Context()
         self._socket = make_socket(context, zmq.DEALER, uuid.encode())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._out = Outgoing(self._socket, self._wake)
+        self._out = Outgoing(self._socket, self._wake, keep=self._settings.keep)
         folder = Path(self._settings.arrays) if self._settings.arrays else None
         self._arrays = Buffers(folder, uuid, self._out.note_released, self._take_in)
         self._poller = zmq.Poller()
@@ -138,9 +142,11 @@ class EngineLoop:
         self._poller.register(self._wake, zmq.POLLIN)
         self._capture.on_late = self._out.note_late
         self._turn.acquire()
-        self._socket.connect(self._settings.url)
-        hello = m.Register(engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version())
-        send(self._socket, m.encode(hello))
+        connect_to_hub(self._socket, Path(self._settings.folder), "engines")
+        self._hello = m.Register(
+            engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version()
+        )
+        send(self._socket, m.encode(self._hello))
         threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()
         while not self._stopping:
             if self._queue:
@@ -164,7 +170,7 @@ class EngineLoop:
             os.eventfd_read(self._wake)
         self._out.take_late()
         self._capture.drain()
-        self._take_in()
+        self._take_in(there=self._socket in ready)
 
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
@@ -255,9 +261,10 @@ class EngineLoop:
 
     # -- what both do, with the turn -------------------------------------------------------------
 
-    def _take_in(self) -> None:
-        """Take in every message that is there."""
-        while waiting(self._socket):
+    def _take_in(self, *, there: bool = False) -> None:
+        """Take in every message that is there; `there`: one is, for sure."""
+        while there or waiting(self._socket):
+            there = False
             header, frames = receive(self._socket)
             try:
                 message = m.decode_to_engine(header)
@@ -265,6 +272,10 @@ class EngineLoop:
                     self._enqueue(message, frames)
                 elif isinstance(message, m.Recall):
                     self._give_back(message.msg_ids)
+                elif isinstance(message, m.Stored):
+                    self._out.unsaved.stored(message.number)
+                elif isinstance(message, m.Introduce):
+                    self._register_again()
                 elif isinstance(message, m.Segments):
                     self._arrays.recycle(message.free)
                     self._arrays.drop(message.drop, message.rest)
@@ -274,6 +285,12 @@ class EngineLoop:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):
                 self.dropped += 1
+
+    def _register_again(self) -> None:
+        """Another hub took the place of the one that died."""
+        running = [] if self._current is None else [self._current.msg_id]
+        held = [*running, *(task.msg_id for task, _, _ in self._queue)]
+        self._out.send_again(self._hello, held)
 
     def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
         functions = message.functions

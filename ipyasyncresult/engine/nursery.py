@@ -2,7 +2,8 @@
 
 It imports what every engine needs, once, and then does nothing but wait for two things: lines from
 the hub, and children that die, stop or go on.  It never runs user code and never starts a thread,
-so forking it is safe.  When the hub is gone it takes its engines with it.
+so forking it is safe.  When the hub is gone it takes its engines with it, or, if the cluster shall
+outlive its clients, starts another hub: engines go on meanwhile.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ import gc
 import json
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
+from collections import deque
 from typing import Any, NoReturn
 
 from ipyasyncresult.engine.loop import EngineSettings, run_engine
 from ipyasyncresult.engine.memory import OutOfMemory
 from ipyasyncresult.engine.page import BEGUN, PAGE_BYTES, numbers_of
 from ipyasyncresult.engine.signalling import end_if_overdue, send_signal, signal_task
+from ipyasyncresult.wire.limits import explain_limit, raise_file_limit
+from ipyasyncresult.wire.runtime import cluster_folder, remove_folder
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
 from ipyasyncresult.worker.shell import EngineShell
 
@@ -34,6 +40,10 @@ _LOOK = 0.25
 """Seconds between two looks for tasks that are over their time."""
 _PATIENCE = 1.0
 """Seconds that engines have to end by themselves before they are killed."""
+_REMEMBERED = 256
+"""Deaths of engines that a new hub is told."""
+_HUB_WINDOW = 60.0
+"""Seconds; when as many hubs died within them as one engine may, no more are started."""
 
 
 class Child:
@@ -74,6 +84,53 @@ class Child:
         os.close(self.stderr)
 
 
+class Successor:
+    """Starts the next hub of a cluster.
+
+    Parameters
+    ----------
+    settings : dict
+        As the first hub got them.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self._starts: deque[float] = deque(maxlen=max(1, settings.get("restart_limit", 5)))
+
+    def start(self) -> socket.socket | None:
+        """This side's end of the line to a new hub, None when it is of no use any more."""
+        now = time.monotonic()
+        if len(self._starts) == self._starts.maxlen and now - self._starts[0] < _HUB_WINDOW:
+            return None
+        self._starts.append(now)
+        mine, theirs = socket.socketpair()
+        settings = {**self.settings, "nursery_fd": theirs.fileno()}
+        try:
+            with (cluster_folder(self.settings["cluster_id"]) / "hub.log").open("ab") as log:
+                hub = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "ipyasyncresult.hub"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                )
+            assert hub.stdin is not None
+            with contextlib.suppress(BrokenPipeError), hub.stdin as pipe:
+                pipe.write(json.dumps(settings).encode() + b"\n")
+        except OSError:  # out of processes, or somebody removed the folder
+            mine.close()
+            return None
+        finally:
+            theirs.close()
+        hub.returncode = 0  # reaped with the engines: Popen has nothing more to do
+        return mine
+
+    def give_up(self) -> None:
+        """No hub is left to remove what the cluster left."""
+        with contextlib.suppress(OSError, ValueError):
+            remove_folder(cluster_folder(self.settings["cluster_id"]))
+
+
 class Nursery:
     """Forks engines on request and reports what becomes of them.
 
@@ -88,7 +145,11 @@ class Nursery:
         self._children: dict[int, Child] = {}  # by pid
         self._settings: EngineSettings | None = None
         self._memory = OutOfMemory()
+        self._file_limit = raise_file_limit()
         self._unread = b""
+        self._successor: Successor | None = None  # of the hub
+        self._farewell = False  # the hub ends because it shall
+        self._exited: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -111,9 +172,11 @@ class Nursery:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
                 self._reap()
-            if self._hub in ready and not self._listen():
+            if self._hub in ready and not self._listen() and not self._start_hub():
                 break
         self._end_all()
+        if self._successor is not None and not self._farewell:
+            self._successor.give_up()
 
     # -- the hub ---------------------------------------------------------------------------------
 
@@ -131,6 +194,10 @@ class Nursery:
     def _obey(self, wish: dict[str, Any]) -> None:
         if "settings" in wish:
             self._settings = EngineSettings(**wish["settings"])
+            if wish["successor"] is not None:
+                self._successor = Successor(wish["successor"])
+        elif "farewell" in wish:
+            self._farewell = True
         elif "fork" in wish:
             self._fork(wish["fork"], wish["uuid"])
         elif "task" in wish:
@@ -156,11 +223,35 @@ class Nursery:
 
     def _tell(self, event: str, child: Child, **more: Any) -> None:
         notice = {"event": event, "engine_id": child.engine_id, "uuid": child.uuid, **more}
+        if event == "exited":
+            self._exited.append(notice)  # a hub that dies now has not written it down
         self._say(notice)
 
     def _say(self, notice: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the hub is gone: the next turn ends everything
             self._hub.sendall(json.dumps(notice).encode() + b"\n")
+
+    def _start_hub(self) -> bool:
+        """The hub is gone: start another one, unless there shall be none."""
+        if self._successor is None or self._farewell:
+            return False
+        self._hub.close()
+        hub = self._successor.start()
+        if hub is None:
+            return False
+        self._hub, self._unread = hub, b""
+        living = [
+            {"engine_id": c.engine_id, "uuid": c.uuid, "pid": pid, "stopped": c.stopped}
+            for pid, c in self._children.items()
+        ]
+        word = {
+            "engines": living,
+            "exited": list(self._exited),
+            "successor": self._successor.settings,
+        }
+        with contextlib.suppress(OSError):  # it died at once: the next turn says so
+            self._hub.sendall(json.dumps(word).encode() + b"\n")
+        return True
 
     # -- children --------------------------------------------------------------------------------
 
@@ -171,7 +262,7 @@ class Nursery:
             pid = os.fork()
         except OSError as error:  # out of processes, memory or descriptors
             notice = {"event": "exited", "engine_id": engine_id, "uuid": uuid, "begun": 0}
-            notice["stderr"] = f"cannot start an engine: {error}"
+            notice["stderr"] = f"cannot start an engine: {explain_limit(error)}"
             self._say(notice)
             return
         if pid == 0:
@@ -187,6 +278,7 @@ class Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._file_limit)  # tasks have the user's
             os.setsid()  # a group of its own: what it starts can be ended with it
             _die_with_parent(parent)
             self._hub.close()
@@ -243,9 +335,8 @@ class Nursery:
         stderr = read_tail(child.stderr)
         if died.get("signal") == "SIGKILL" and self._memory.has_struck():
             died["oom"] = True
-        self._tell(
-            "exited", child, begun=child.begun(), stderr=stderr, overdue=child.overdue, **died
-        )
+        more = {"begun": child.begun(), "pid": child.pid, "overdue": child.overdue}
+        self._tell("exited", child, stderr=stderr, **more, **died)
         child.close()
 
     # -- the end ---------------------------------------------------------------------------------

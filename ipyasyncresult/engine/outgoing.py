@@ -8,7 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, cast
 
+import msgspec
+
 from ipyasyncresult.core.outputs import encode_outputs
+from ipyasyncresult.engine.unsaved import Unsaved
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import send
 from ipyasyncresult.worker.recorder import Recorder
@@ -42,9 +45,14 @@ class Outgoing:
     socket : zmq.Socket
     wake : int
         An eventfd that an idle engine waits for, too.
+    keep : bool
+        Keep what was sent until the hub has stored it.
     """
 
-    def __init__(self, socket: Any, wake: int) -> None:
+    def __init__(self, socket: Any, wake: int, *, keep: bool = False) -> None:
+        self.unsaved = Unsaved()
+        self._keep = keep
+        self._ended = 0  # tasks
         self._socket = socket
         self._wake = wake
         self._items: list[_Item] = []
@@ -66,6 +74,7 @@ class Outgoing:
             self._oldest = time.monotonic()
         self._items.append(item)
         self._frames += frames
+        self._ended += 1
 
     def take_outputs(self, recorder: TaskRecorder) -> None:
         """What a task printed and displayed since the last look."""
@@ -87,9 +96,25 @@ class Outgoing:
             self._items.append(m.Released(released))
         if not self._items:
             return
-        send(self._socket, m.encode(m.Stream(self._items)), self._frames)
+        number = self.unsaved.next_number() if self._keep else 0
+        header = m.encode(m.Stream(self._items, number))
+        send(self._socket, header, self._frames)
+        if number:
+            self.unsaved.add(number, header, self._frames, self._items)
         self._items = []
         self._frames = []
+
+    def send_again(self, hello: m.Register, held: list[str]) -> None:
+        """To a hub that took the place of another: who this is, and what that one may not have
+        stored."""
+        self.flush()  # into what is unsaved: the new hub drops what comes before it knows us
+        unsaved = self.unsaved.ended()
+        again = msgspec.structs.replace(
+            hello, again=True, unsaved=unsaved, held=held, finished=self._ended - len(unsaved)
+        )
+        send(self._socket, m.encode(again))
+        for header, frames in self.unsaved.messages():
+            send(self._socket, header, frames)
 
     # -- what other threads come with ------------------------------------------------------------
 

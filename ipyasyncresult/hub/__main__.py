@@ -10,6 +10,7 @@ import signal
 import sys
 
 from ipyasyncresult.hub.nanny import Nanny
+from ipyasyncresult.wire.limits import raise_file_limit
 
 
 def main() -> None:
@@ -17,8 +18,14 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     # First of all, as it takes longest: the nursery imports while the hub does.  It also keeps the
     # user's umask, which is for the files of tasks; the hub's own are private.
-    nanny = Nanny(json.loads(line)["engine_settings"])
+    settings = json.loads(line)
+    if settings.get("nursery_fd") is not None:
+        nanny = Nanny.attach(settings["nursery_fd"])
+    else:
+        succeeds = settings["persist"] and settings.get("transport", "ipc") == "ipc"
+        nanny = Nanny(settings["engine_settings"], settings if succeeds else None)
     os.umask(0o077)
+    raise_file_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client
     serve(line, nanny)

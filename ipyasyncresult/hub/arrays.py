@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ipyasyncresult.hub.records import EngineState
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import READ, next_name
-from ipyasyncresult.wire.runtime import is_alive
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 
 if TYPE_CHECKING:
@@ -57,11 +56,6 @@ class ArraysKeeper:
 
     def tick(self, now: float) -> None:
         """Now and then; `now` is in monotonic seconds."""
-        server = self._server
-        for session, pid in list(server.sessions.items()):
-            if not is_alive(pid):  # it said no good-bye: what it had mapped, nobody looks at
-                del server.sessions[session]
-                server.state.session_gone(session)
         if now >= self._next_rest:
             self._next_rest = now + _REST
             self.segments.rest()

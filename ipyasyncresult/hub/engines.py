@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ipyasyncresult.hub.handover import engine_back
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.records import RESTART, EngineState
 from ipyasyncresult.hub.settings import HubSettings
@@ -57,8 +58,17 @@ class EngineKeeper:
 
     def start(self) -> None:
         """Start the engines."""
+        adopted = bool(self._state.engines)
         for engine_id in range(self._wanted):
-            self._fork(engine_id)
+            if engine_id not in self._state.engines:
+                self._fork(engine_id, replaced=adopted)
+
+    def adopt(self, engine: EngineState) -> None:
+        """An engine that the last hub started; it registers again."""
+        self._wanted = max(self._wanted, engine.engine_id + 1)
+        self.by_identity[engine.identity] = engine
+        self._by_uuid[engine.uuid] = engine
+        self._state.engines[engine.engine_id] = engine
 
     def add(self, count: int) -> list[int]:
         """Start more engines; their ids."""
@@ -68,8 +78,12 @@ class EngineKeeper:
             self._fork(engine_id)
         return added
 
-    def _fork(self, engine_id: int) -> None:
+    def _fork(self, engine_id: int, *, replaced: bool = False) -> None:
+        if not self.nanny.alive:
+            self.nanny = Nanny(self._settings.engine_settings, self.nanny.successor)
         engine = EngineState(engine_id, secrets.token_hex(8), time.time())
+        if replaced:  # clients know it by number
+            self._state.replaced[engine_id] = engine
         self.by_identity[engine.identity] = engine
         self._by_uuid[engine.uuid] = engine
         self.nanny.fork(engine_id, engine.uuid)
@@ -85,7 +99,13 @@ class EngineKeeper:
             _log.error("engine %s does not fit: %s", engine.engine_id, reason)
             self.nanny.signal(engine.uuid, signal.SIGKILL, group=True)
             return
-        self._state.engine_ready(engine)
+        if message.again:
+            engine_back(self._state, engine, message, known=self._settings.durable)
+            engine.ready = True
+            self._state.scheduler.engine_ready(engine)
+        else:
+            self._state.engine_ready(engine)
+        self._state.replaced.pop(engine.engine_id, None)
         self._tell(EngineNews(engine.engine_id, "ready", engine.describe()))
 
     # -- what the nursery says -------------------------------------------------------------------
@@ -158,13 +178,14 @@ class EngineKeeper:
         # start are another: these would die for ever.
         limit = self._settings.restart_limit * (1 if details["before_ready"] else self._wanted)
         if len(self._deaths) <= limit and not self.gave_up:
-            self._fork(engine.engine_id)
+            self._fork(engine.engine_id, replaced=True)
             self._tell(EngineNews(engine.engine_id, "replaced", details))
             return
         self.gave_up = (
             f"{len(self._deaths)} engines died within {self._settings.restart_window:g} s: "
             "no more are started"
         )
+        self._state.replaced.pop(engine.engine_id, None)
         self._tell(EngineNews(engine.engine_id, "gave_up", {**details, "reason": self.gave_up}))
         self.fail_waiting(engine.engine_id, details)
 
@@ -177,14 +198,14 @@ class EngineKeeper:
             self._state.fail_queued(None, about)
 
     def _nursery_gone(self, printed: str, now: float) -> None:
-        """The nursery died, and its engines with it: start everything again."""
+        """The nursery died, and its engines with it.  Another one is started with the first engine
+        that takes a dead one's place: where none does, it would die for ever, too."""
         text = f"the process that watches engines died\n{printed}".rstrip()
         _log.error("%s", text)
         details = {"signal": "SIGKILL", "stderr": text}
         for engine in list(self._by_uuid.values()):
             self._verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
-        if not self._closing:
-            self.nanny = Nanny(self._settings.engine_settings)
+        self.signaller.nursery_gone()
 
     # -- on request ------------------------------------------------------------------------------
 

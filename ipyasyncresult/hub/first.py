@@ -42,6 +42,10 @@ class FirstTasks:
             self._segments.add_work(kept.frames)
             yield HubTask(task, kept.function, kept.frames, kept.session, kept.submitted)
 
+    def drop_those_with_frames(self) -> None:
+        """After a restart of the hub: their large arguments are not at hand."""
+        self._kept = {key: kept for key, kept in self._kept.items() if not kept.frames}
+
     def session_gone(self, session: str) -> None:
         """Its initializers are of no use any more."""
         for key, kept in list(self._kept.items()):

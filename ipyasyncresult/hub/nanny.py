@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["NURSERY", "Nanny"]
 
@@ -32,22 +33,62 @@ class Nanny:
     ----------
     settings : dict
         Sent to the nursery first: what engines need to start.
+    successor : dict, optional
+        What a new hub is told that the nursery starts when this one dies.
+
+    Attributes
+    ----------
+    pid : int
+        Of the nursery.
+    living : dict or None
+        Of a nursery that outlived another hub: its ``engines``, and those that ``exited``.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    _silent: socket.socket | None = None  # the other end, when the nursery is gone
+
+    def __init__(self, settings: dict[str, Any], successor: dict[str, Any] | None = None) -> None:
+        self.living: dict[str, Any] | None = None
+        self.successor = successor
         self._mine, theirs = socket.socketpair()
         self._mine.setblocking(False)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
-        self._process = subprocess.Popen(
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-P", "-m", NURSERY, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stderr=self._printed,
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
+        self.pid = self._process.pid
         self._unread = b""
         self.alive = True
-        self._say({"settings": settings})
+        self._say({"settings": settings, "successor": successor})
+
+    @classmethod
+    def attach(cls, fileno: int) -> Self:
+        """The nursery that started this hub: it and its engines outlived another one."""
+        self = cls.__new__(cls)
+        self._mine = socket.socket(fileno=fileno)
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  it prints elsewhere
+        self._process = None
+        self.pid = os.getppid()
+        self._unread = b""
+        self.living = json.loads(self._first_line())
+        assert self.living is not None
+        self.successor = self.living["successor"]
+        self._mine.setblocking(False)
+        self.alive = True
+        return self
+
+    def _first_line(self) -> bytes:
+        """Not a byte more is read: what follows must wake who waits for the socket."""
+        line = b""
+        while not line.endswith(b"\n"):
+            seen = self._mine.recv(_READ_BYTES, socket.MSG_PEEK)
+            if not seen:
+                raise ConnectionError("the nursery that started this hub is gone")
+            line += self._mine.recv(seen.find(b"\n") + 1 or len(seen))
+        return line
 
     def fileno(self) -> int:
         """For a poller."""
@@ -85,6 +126,9 @@ class Nanny:
             if not data:
                 self.alive = False
                 notices.append({"event": "gone", "stderr": self._last_words()})
+                # A line that has ended would wake whoever polls it, again and again.
+                self._mine.close()
+                self._mine, self._silent = socket.socketpair()
                 break
             *lines, self._unread = (self._unread + data).split(b"\n")
             notices += [json.loads(line) for line in lines]
@@ -92,18 +136,40 @@ class Nanny:
 
     def _last_words(self) -> str:
         """What the nursery printed before it died."""
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
         self._printed.seek(0)
         return self._printed.read().decode(errors="replace")[-_LAST_WORDS:]
 
     def close(self, patience: float = 3.0) -> None:
         """End all engines and the nursery, within `patience` seconds; idempotent."""
+        if self.alive:
+            self._say({"farewell": True})  # else it would start another hub
         self.alive = False
         self._mine.close()
+        if self._silent is not None:
+            self._silent.close()
         self._printed.close()
-        try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
+        if not self._ended(patience):
             # Engines have the kernel kill them when the nursery dies.
-            os.kill(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._ended(patience)
+
+    def _ended(self, patience: float) -> bool:
+        if self._process is not None:
+            try:
+                self._process.wait(patience)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+        if os.getppid() != self.pid:  # it was this process's parent
+            return True
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            return True
+        try:
+            return bool(select.select([pidfd], [], [], patience)[0])
+        finally:
+            os.close(pidfd)

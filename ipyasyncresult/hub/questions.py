@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ipyasyncresult.hub.records import HubTask
-from ipyasyncresult.wire.messages import Answer, Ask, BindKernel, encode
+from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.wire.messages import Answer, Ask, BindKernel, EngineReply, encode
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.server import HubServer
@@ -49,12 +49,15 @@ class Questions:
         if content is not None:
             self._state.answers.append((session, Answer(ask.request, content)))
 
-    def subscribe(self, session: str, request: int, msg_ids: list[str]) -> None:
+    def subscribe(
+        self, session: str, request: int, msg_ids: list[str], *, anew: bool = False
+    ) -> None:
         """Describe tasks, then send everything about them, as it is and as it comes."""
-        described, replay = self._state.subscribe(session, msg_ids)
+        described, replay = self._state.subscribe(session, msg_ids, anew=anew)
         # The description must leave before the news, in which the records are filled.
         self._server.send_now(session, Answer(request, described))
         replay()
+        self._server.clients.send_news(replayed=True)
 
     def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
         """Run ended tasks again under new ids; returns the old ids whose work is not kept."""
@@ -135,6 +138,12 @@ class Questions:
         )
         self._server.send_to_engine(found, encode(wish))
 
+    def relay(self, engine: EngineState, reply: EngineReply) -> None:
+        """Pass on what an engine answers."""
+        if (reply.session, reply.request) in engine.asked:
+            engine.asked.discard((reply.session, reply.request))
+            self._state.answers.append((reply.session, Answer(reply.request, reply.content)))
+
     def status(self, session: str, request: int) -> dict[str, Any]:
         """About the hub itself."""
         del session, request
@@ -145,9 +154,13 @@ class Questions:
             "pid": about.pid,
             "package": about.package,
             "python": about.python,
-            "clients": len(server.sessions),
+            "clients": len(server.clients.sessions),
             "unfinished": self._state.unfinished,
             "dropped_messages": server.dropped,
+            "memory_bytes": self._state.archive.bytes,
+            "store": server.durability.describe(),
+            "transport": server.settings.transport,
+            "refused_connections": server.gate.refused,
         }
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ipyasyncresult.wire.messages import Finished, LostTask, OutputPiece, Started, Task
+from ipyasyncresult.wire.messages import (
+    Finished,
+    LostTask,
+    OutputPiece,
+    Run,
+    Started,
+    Task,
+    encode,
+)
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.abort import AbortRequest
     from ipyasyncresult.hub.archive import GroupEntry
 
-__all__ = ["RESTART", "EngineState", "HubTask"]
+__all__ = ["RESTART", "EngineState", "HubTask", "run_message"]
 
 RESTART = "restart"
 
@@ -21,20 +29,28 @@ class HubTask:
 
     __slots__ = (
         "aborts",  # AbortRequests that wait for this task
+        "delivered",  # whether a client said that it has the end of this task
         "engine",  # EngineState that holds it, or None
         "estimate",  # seconds it was taken for when it was assigned
         "final",  # Finished or LostTask, None before the end
+        "final_row",  # row of the journal that holds its end, 0 if none
+        "first_frame",  # position of its frames in the message that brought it
         "frames",  # out-of-band frames of the arguments
         "function",  # pickled function or cell source; shared by the tasks of a message
         "group",  # GroupEntry or None
         "killed_by_oom",  # how often its engine was killed under it for want of memory
         "listeners",  # further sessions that want its news
+        "loaded",  # bytes of its contents that are in memory
+        "output_rows",  # rows of the journal that hold its outputs, in order, or None
         "outputs",  # list of encoded outputs or None
+        "paged",  # whether its contents are in the store only
         "result_frames",  # out-of-band frames of the result
         "retries_left",
         "session",  # who submitted it
+        "size",  # bytes of its contents, wherever they are
         "started",  # epoch seconds when an engine said that it runs, 0.0 before
-        "submitted",  # epoch seconds
+        "submit_row",  # row of the journal that holds its work, 0 if none
+        "submitted",  # epoch seconds; 0.0: only heard of by an engine, its submission is to come
         "task",
     )
 
@@ -57,6 +73,18 @@ class HubTask:
         self.listeners: tuple[str, ...] | None = None
         self.aborts: tuple[AbortRequest, ...] = ()
         self.result_frames: Sequence[Any] = ()
+        self.submit_row = self.final_row = self.first_frame = self.size = self.loaded = 0
+        self.output_rows: list[int] | None = None
+        self.delivered = self.paged = False
+
+    def learn(self, other: HubTask) -> None:
+        """What to do and for whom: until now only an engine had spoken of it."""
+        self.task, self.session, self.submitted = other.task, other.session, other.submitted
+        self.retries_left, self.first_frame = other.retries_left, other.first_frame
+        if self.final is None:
+            self.function, self.frames = other.function, other.frames
+        else:
+            self.task.arguments = b""  # what it needed to run is of no use any more
 
     @property
     def status(self) -> str:
@@ -96,7 +124,7 @@ class HubTask:
         }
 
     def replay(self) -> Iterator[tuple[Any, Sequence[Any]]]:
-        """Everything that was said about it, for one who was not there."""
+        """Everything that was said about it, for one who was not there (unless it is `paged`)."""
         msg_id = self.task.msg_id
         if self.started and self.final is None and self.engine is not None:
             yield Started(msg_id, self.engine.engine_id, self.started), ()
@@ -148,3 +176,17 @@ class EngineState:
             "stopped": self.stopped,
             "since": self.since,
         }
+
+
+def run_message(batch: Sequence[HubTask]) -> tuple[bytes, list[Any]]:
+    """What an engine is sent to run these: header and frames."""
+    functions: dict[bytes, int] = {}
+    tasks = []
+    frames: list[Any] = []
+    for held in batch:
+        task = held.task
+        task.function = functions.setdefault(held.function, len(functions))
+        tasks.append(task)
+        if held.frames:
+            frames.extend(held.frames)
+    return encode(Run(list(functions), tasks)), frames

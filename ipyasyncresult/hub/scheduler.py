@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from ipyasyncresult.hub.records import EngineState, HubTask
 
@@ -64,6 +64,24 @@ class Scheduler:
             self.shared.appendleft(held)
         else:
             self._queue_of(target).appendleft(held)
+
+    def take_out(self, held: HubTask) -> None:
+        """Out of its queue: an engine has it."""
+        target = held.task.target
+        queue = self.shared if target < 0 else self.direct.get(target, deque())
+        if held in queue:
+            queue.remove(held)
+
+    def drain(self, targets: Iterable[int] | None) -> list[HubTask]:
+        """Take out what waits for these engines; None: everything that waits."""
+        queues = [self.shared, *self.direct.values()] if targets is None else []
+        queues += [self.direct[target] for target in targets or () if target in self.direct]
+        waiting = [held for queue in queues for held in queue if held.final is None]
+        for queue in queues:
+            queue.clear()
+        for target in [target for target, queue in self.direct.items() if not queue]:
+            del self.direct[target]  # the same dict is the state's
+        return waiting
 
     def drop_direct(self, target: int, *, known: Container[str]) -> list[HubTask]:
         """Take tasks of unknown ids out of an engine's queue.

@@ -45,10 +45,13 @@ class Segments:
     read_budget : int
         A result that was read, and that nobody holds any more, is kept as long as all such take no
         more bytes than this; then the one that was let go first is.
+    cautious : bool
+        Another hub knew, and this one does not, who has what mapped: nothing is written again.
     """
 
-    def __init__(self, read_budget: int = DEFAULT_READ_BUDGET) -> None:
+    def __init__(self, read_budget: int = DEFAULT_READ_BUDGET, *, cautious: bool = False) -> None:
         self.read_budget = read_budget
+        self.cautious = cautious
         self.kept_bytes = 0  # of what the archive keeps
         self._known: dict[str, Segment] = {}
         self._read: OrderedDict[str, Segment] = OrderedDict()  # kept within the budget
@@ -71,6 +74,7 @@ class Segments:
         segment = self._known.get(reference.name)
         if segment is None:
             segment = self._known[reference.name] = Segment(reference)
+            segment.apart = self.cautious
             self._resting.pop(segment.place, None)
             self._resting_long.pop(segment.place, None)
         return segment

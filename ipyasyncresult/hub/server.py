@@ -16,19 +16,27 @@ from typing import Any
 import zmq
 
 from ipyasyncresult._version import __version__
-from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.arrays import ArraysKeeper
+from ipyasyncresult.hub.clients import ClientLine, session_of
+from ipyasyncresult.hub.durability import Durability
 from ipyasyncresult.hub.engines import EngineKeeper
+from ipyasyncresult.hub.gate import open_doors, poll_for
+from ipyasyncresult.hub.journal import STREAM, SUBMIT, engine_name
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
-from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.hub.records import EngineState, HubTask, run_message
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import ClusterFile, process_start, remove_folder, socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive_from, send_to, waiting
-from ipyasyncresult.wire.versions import python_version, refusal
+from ipyasyncresult.wire.runtime import (
+    ClusterFile,
+    process_start,
+    remove_folder,
+    write_cluster_file,
+)
+from ipyasyncresult.wire.sockets import receive_from, send_to, waiting
+from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["HubServer"]
 
@@ -36,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 _TICK = 0.5
 """Seconds between two looks at the clock and at the owner."""
+_ADOPTING = 0.01
+"""Seconds between two tries to reach the engines of the last hub."""
 _MESSAGES_PER_TURN = 64
 """Messages taken from one socket before the other one gets its turn."""
 
@@ -50,24 +60,30 @@ class HubServer:
         The cluster's private folder; removed at the end.
     nanny : Nanny
         Started already.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be used.
     """
 
     def __init__(self, settings: HubSettings, folder: Path, nanny: Nanny) -> None:
         self.settings = settings
         self.folder = folder
-        self.state = HubState(Archive(settings.archive_bytes))
+        self.durability = Durability(settings)
+        self.journal = self.durability.journal
+        self.state = HubState(self.durability.archive)
         self.dropped = 0  # malformed messages
-        self.sessions: dict[str, int] = {}  # session -> pid of the client
         self.started = time.time()
         self._running = True
         self._owner = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
-        self._clients = make_socket(self._context, zmq.ROUTER)
-        self._engines = make_socket(self._context, zmq.ROUTER)
-        self._clients.bind(socket_url(folder, "clients"))
-        self._engines.bind(socket_url(folder, "engines"))
-        self.keeper = EngineKeeper(self.state, settings, nanny, self._tell_engine_news)
+        self._clients, self._engines, self.gate = open_doors(self._context, settings, folder)
+        self.clients = ClientLine(self._clients, settings, self.state, self.journal)
+        self.keeper = EngineKeeper(self.state, settings, nanny, self.clients.tell)
+        self.durability.take_over(self.state, self.keeper, nanny)
         self.watching = Watching(self)
+        self.clients.saw = self.watching.saw
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
         self.arrays = ArraysKeeper(self)
@@ -77,15 +93,17 @@ class HubServer:
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
-        poller = zmq.Poller()
-        poller.register(self._clients, zmq.POLLIN)
-        poller.register(self._engines, zmq.POLLIN)
+        store = self.durability.store
+        poller = poll_for(self._clients, self._engines, *self.gate.sockets())
+        if store is not None:
+            poller.register(store.wake, zmq.POLLIN)
         watched = -1
         next_tick = time.monotonic() + _TICK
         while self._running:
             if self.keeper.nanny.fileno() != watched:  # the first one, or a new one after its death
                 if watched >= 0:
                     poller.unregister(watched)
+                    write_cluster_file(self.folder, self.cluster_file())
                 watched = self.keeper.nanny.fileno()
                 poller.register(watched, zmq.POLLIN)
             now = time.monotonic()
@@ -93,7 +111,11 @@ class HubServer:
                 self._tick(now)
                 next_tick = now + _TICK
             wait = min(next_tick, self.keeper.next_event(), self.watching.next_event(now)) - now
+            if self.durability.taking_over:
+                wait = min(wait, _ADOPTING)
+                self.durability.adopt(now, self.send_to_engine)
             ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
+            self.gate.take_in()
             if self._engines in ready:
                 self._drain(self._engines, self._from_engine)
             if self._clients in ready:
@@ -102,6 +124,8 @@ class HubServer:
                 # Results that the dead engine sent are in the socket already, or come within
                 # the keeper's grace.
                 self.keeper.take_notices(time.monotonic())
+            if store is not None and store.wake in ready:
+                self.durability.tell(self.clients, self._by_identity, self.send_to_engine)
             self.keeper.settle(time.monotonic())
             self._carry_out()
             self.watching.settle(time.monotonic())
@@ -112,8 +136,8 @@ class HubServer:
         self._running = False
 
     def _drain(self, socket: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
-        for _ in range(_MESSAGES_PER_TURN):
-            if not waiting(socket):
+        for turn in range(_MESSAGES_PER_TURN):
+            if turn and not waiting(socket):  # one is there: so said the poll
                 return
             try:
                 handle(*receive_from(socket))
@@ -127,6 +151,12 @@ class HubServer:
         if not self.settings.persist and os.getppid() != self._owner:
             _log.info("the owner is gone")
             self.stop()
+        self.clients.look(now)
+        if self.journal is not None:
+            self.journal.tick()
+        if self.settings.idle is not None and now - self.clients.busy > self.settings.idle:
+            _log.info("idle for %g s", self.settings.idle)
+            self.stop()
 
     # -- messages in -----------------------------------------------------------------------------
 
@@ -139,8 +169,15 @@ class HubServer:
         if isinstance(message, m.Register):
             self.keeper.registered(engine, message)
             return
-        position = 0
-        state = self.state
+        if not engine.ready:
+            return  # meant for the last hub; it comes again after the registration
+        journal = self.journal
+        if journal is not None and not journal.begin(
+            STREAM, engine_name(engine), message.number, header, frames
+        ):
+            engine.finished += sum(type(item) is m.Finished for item in message.items)
+            return
+        position, state = 0, self.state
         for item in message.items:
             if type(item) is m.Finished:
                 count = item.frames
@@ -156,27 +193,19 @@ class HubServer:
             elif type(item) is m.Returned:
                 state.returned(engine, item)
             else:
-                self._relay(engine, item)
-
-    def _relay(self, engine: EngineState, reply: m.EngineReply) -> None:
-        if (reply.session, reply.request) in engine.asked:
-            engine.asked.discard((reply.session, reply.request))
-            self.state.answers.append((reply.session, m.Answer(reply.request, reply.content)))
+                self.questions.relay(engine, item)
+        if journal is not None:
+            journal.end()
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
-        session = identity[1:].decode()
+        session = session_of(identity)
         message = m.decode_from_client(header)
         if isinstance(message, m.Hello):
-            self._hello(identity, session, message)
-        elif session not in self.sessions:
+            self.clients.hello(identity, message)
+        elif session not in self.clients.sessions:
             self.dropped += 1
         elif isinstance(message, m.Submit):
-            state = self.state
-            state.submit(
-                session, message.functions, message.tasks, frames, message.group, time.time()
-            )
-            if self.keeper.gave_up:
-                self.keeper.fail_waiting()
+            self._submit(session, message, header, frames)
         elif isinstance(message, m.Abort):
             self.state.abort(session, message.request, message.msg_ids)
         elif isinstance(message, m.Interrupt):
@@ -185,26 +214,34 @@ class HubServer:
             self.arrays.segments.give_back(session, message.segments)
         elif isinstance(message, m.Ask):
             self.questions.answer(session, message)
+        elif isinstance(message, m.Received):
+            if self.journal is not None:
+                self.journal.confirmed(session, message.number)
         elif isinstance(message, m.Shutdown):
             self.stop()
         else:
-            self.sessions.pop(session, None)
-            self.state.session_gone(session)
+            self.clients.gone(session)
 
-    def _hello(self, identity: bytes, session: str, hello: m.Hello) -> None:
-        reason = refusal(hello, force=self.settings.force_versions)
-        if reason is not None:
-            self._send(session, m.Refused(reason))
+    def _submit(self, session: str, message: m.Submit, header: bytes, frames: list[Any]) -> None:
+        journal = self.journal
+        if journal is not None and not journal.begin(
+            SUBMIT, session, message.number, header, frames
+        ):
             return
-        self.sessions[session] = hello.pid
-        engines = {i: engine.describe() for i, engine in self.state.engines.items()}
-        self._send(session, m.Welcome(self.settings.cluster_id, os.getpid(), engines))
+        self.state.submit(
+            session, message.functions, message.tasks, frames, message.group, time.time()
+        )
+        if journal is not None:
+            journal.end()
+        if self.keeper.gave_up:
+            self.keeper.fail_waiting()
 
     # -- decisions out ---------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
         state = self.state
-        state.assign()
+        if not self.durability.taking_over:  # else an engine may hold what waits here
+            state.assign()
         self.arrays.carry_out()  # first: who is sent work, or asked, may use it
         for engine, batch in state.runs:
             self._send_run(engine, batch)
@@ -213,62 +250,32 @@ class HubServer:
             self.send_to_engine(engine, m.encode(m.Recall(msg_ids)))
         state.recalls.clear()
         if state.news:
-            self._send_news()
+            self.clients.send_news()
         if state.answers:
             for session, answer in state.answers:
-                self._send(session, answer)
+                self.clients.send(session, answer)
             state.answers.clear()
+        if self.journal is not None:
+            self.journal.end_of_turn()
 
     def _send_run(self, engine: EngineState, batch: list[HubTask]) -> None:
-        functions: dict[bytes, int] = {}
-        tasks = []
-        frames: list[Any] = []
-        for held in batch:
-            task = held.task
-            task.function = functions.setdefault(held.function, len(functions))
-            tasks.append(task)
-            if held.frames:
-                frames.extend(held.frames)
-        self.arrays.segments.lend(engine.uuid, frames)
-        header = m.encode(m.Run(list(functions), tasks))
+        if self.journal is not None:
+            self.journal.assigned(engine, batch)
+        header, frames = run_message(batch)
+        self.state.archive.segments.lend(engine.uuid, frames)
         self.send_to_engine(engine, header, frames)
 
     def send_to_engine(
         self, engine: EngineState, header: bytes, frames: Sequence[Any] = ()
-    ) -> None:
-        """Send to an engine; when it is gone, the nursery tells what happened to it."""
+    ) -> bool:
+        """Send to an engine; when it is gone (False), the nursery tells what happened to it."""
         try:
             send_to(self._engines, engine.identity, header, frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-
-    def _send_news(self) -> None:
-        news = self.state.news
-        self.state.news = {}
-        self.watching.saw(news)
-        for session, entries in news.items():
-            if session not in self.sessions:
-                continue  # it went away: the archive has it
-            items = [item for item, _ in entries]
-            frames = [frame for _, some in entries for frame in some]
-            self.arrays.segments.lend(session, frames)
-            self._send(session, m.News(items), frames)
-
-    def _send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
-        try:
-            send_to(self._clients, b"C" + session.encode(), m.encode(message), frames)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self.sessions.pop(session, None)
-            self.state.session_gone(session)
-
-    def _tell_engine_news(self, news: m.EngineNews) -> None:
-        # Behind the news of tasks: a client must not hear of a death before the results.
-        self._send_news()
-        for session in list(self.sessions):
-            self._send(session, news)
+            return False
+        return True
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -277,12 +284,13 @@ class HubServer:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for engine in self.state.engines.values():
             self.send_to_engine(engine, m.encode(m.Stop()))
-        for session in list(self.sessions):
-            self._send(session, m.Closing("the cluster was stopped"))
+        self.clients.tell(m.Closing("the cluster was stopped"))
         self.keeper.close()
+        self.gate.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
         self._context.term()
+        self.durability.close()
         remove_folder(self.folder)
 
     def send_to_owner(self, owner: str, message: m.Segments) -> bool:
@@ -290,14 +298,14 @@ class HubServer:
         engine = self._by_identity.get(owner.encode())
         if engine is not None:
             self.send_to_engine(engine, m.encode(message))
-        elif owner in self.sessions:
-            self._send(owner, message)
-        return engine is not None or owner in self.sessions
+        else:
+            self.clients.send(owner, message)
+        return engine is not None or owner in self.clients.sessions
 
     def send_now(self, session: str, message: Any) -> None:
         """Send what must leave before the news of this turn, after the news of the turn so far."""
-        self._send_news()
-        self._send(session, message)
+        self.clients.send_news()
+        self.clients.send(session, message)
 
     @staticmethod
     def clock() -> float:
@@ -306,12 +314,18 @@ class HubServer:
 
     def cluster_file(self) -> ClusterFile:
         """What clients need to find this cluster."""
-        return ClusterFile(
-            cluster_id=self.settings.cluster_id,
-            pid=os.getpid(),
-            started=self.started,
-            package=__version__,
-            python=python_version(),
-            persist=self.settings.persist,
-            pid_start=process_start(os.getpid()) or 0,
-        )
+        return _describe(self)
+
+
+def _describe(server: HubServer) -> ClusterFile:
+    return ClusterFile(
+        cluster_id=server.settings.cluster_id,
+        pid=os.getpid(),
+        started=server.started,
+        package=__version__,
+        python=python_version(),
+        persist=server.settings.persist,
+        pid_start=process_start(os.getpid()) or 0,
+        nursery=server.keeper.nanny.pid if server.settings.succeeds else 0,
+        nursery_start=process_start(server.keeper.nanny.pid) or 0,
+    )

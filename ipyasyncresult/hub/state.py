@@ -16,6 +16,7 @@ from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.archive import Archive
 from ipyasyncresult.hub.blame import verdict
 from ipyasyncresult.hub.first import FirstTasks
+from ipyasyncresult.hub.listening import subscribe
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.hub.scheduler import Scheduler
 from ipyasyncresult.wire.messages import (
@@ -40,6 +41,7 @@ class HubState:
 
     def __init__(self, archive: Archive) -> None:
         self.engines: dict[int, EngineState] = {}
+        self.replaced: dict[int, EngineState] = {}  # they are on their way
         self.scheduler = Scheduler()
         self.shared = self.scheduler.shared
         self.direct = self.scheduler.direct
@@ -65,22 +67,28 @@ class HubState:
         now: float,
     ) -> None:
         """Enter the tasks of one message.  `frames` are its out-of-band frames, in order."""
-        entry = self.archive.add_group(group, session, now) if group is not None else None
+        archive = self.archive
+        entry = archive.add_group(group, session, now) if group is not None else None
         position = 0
         known = self.tasks
+        share = sum([len(function) for function in functions]) // len(tasks) if tasks else 0
         for task in tasks:
             mine: Sequence[Any] = ()
             if task.frames:
                 mine = frames[position : position + task.frames]
                 position += task.frames
             held = HubTask(task, functions[task.function], mine, session, now)
-            if task.msg_id in known:
-                continue  # ids are random: only a repeated message brings one twice
-            self.archive.accept(held)
-            if entry is not None:
-                held.group = entry
-                entry.msg_ids.append(task.msg_id)
-                entry.known += 1
+            held.first_frame = position - task.frames
+            held.size = share
+            before = known.get(task.msg_id)
+            if before is None:
+                archive.accept(held, entry)
+            elif before.submitted:
+                continue  # the message came twice
+            else:
+                before.learn(held)
+                archive.accept(before, entry)
+                continue
             self.unfinished += 1
             self.scheduler.enqueue(held)
             if task.options & FIRST:
@@ -154,6 +162,10 @@ class HubState:
         self._tell(held, item, frames)
         held.listeners = None
 
+    def lose(self, held: HubTask, details: dict[str, Any]) -> None:
+        """End a task that no engine holds and that cannot run."""
+        self._end(held, LostTask(held.task.msg_id, "engine", details))
+
     def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
         news = self.news
         for session in held.audience():
@@ -209,20 +221,15 @@ class HubState:
             if isinstance(fate, Requeued):
                 self.scheduler.requeue(held)
                 self._tell(held, fate)
+                if self.archive.pager is not None:
+                    self.archive.retried.append(held.task.msg_id)
             else:
                 self._end(held, fate)
 
     def fail_queued(self, targets: Iterable[int] | None, details: dict[str, Any]) -> None:
         """End what waits for engines that will not come; None: everything that waits."""
-        queues = [self.shared, *self.direct.values()] if targets is None else []
-        queues += [self.direct[target] for target in targets or () if target in self.direct]
-        for queue in queues:
-            while queue:
-                held = queue.popleft()
-                if held.final is None:
-                    self._end(held, LostTask(held.task.msg_id, "engine", details))
-        for target in [target for target, queue in self.direct.items() if not queue]:
-            del self.direct[target]  # the same dict is the scheduler's
+        for held in self.scheduler.drain(targets):
+            self._end(held, LostTask(held.task.msg_id, "engine", details))
 
     # -- aborting --------------------------------------------------------------------------------
 
@@ -274,36 +281,30 @@ class HubState:
         missing = []
         for msg_id, new_id in again.items():
             old = self.tasks.get(msg_id)
-            if old is None or old.final is None or not old.function:
+            if new_id in self.tasks:
+                continue  # the question came twice
+            if old is None or old.final is None or not self.archive.load_work(old):
                 missing.append(msg_id)
                 continue
             task = msgspec.structs.replace(old.task, msg_id=new_id)
             held = HubTask(task, old.function, old.frames, session, now)
             self.archive.accept(held)
+            if self.archive.pager is not None:
+                self.archive.resubmitted.append(held)
             self.unfinished += 1
             self.scheduler.enqueue(held)
         return missing
 
     # -- other clients ---------------------------------------------------------------------------
 
-    def subscribe(self, session: str, msg_ids: list[str]) -> tuple[list[Any], Callable[[], None]]:
+    def subscribe(
+        self, session: str, msg_ids: list[str], *, anew: bool = False
+    ) -> tuple[list[Any], Callable[[], None]]:
         """What is known about tasks, and what to call to send everything else.
 
         The caller sends the description first, so that the client has records to put the news in.
         """
-        found = [self.tasks.get(msg_id) for msg_id in msg_ids]
-        described = [None if held is None else held.describe() for held in found]
-
-        def replay() -> None:
-            entries = self.news.setdefault(session, [])
-            for held in found:
-                if held is None or (held.final is None and session in held.audience()):
-                    continue  # it has heard of this task from the start
-                entries.extend(held.replay())
-                if held.final is None:
-                    held.listeners = (*(held.listeners or ()), session)
-
-        return described, replay
+        return subscribe(self, session, msg_ids, anew=anew)
 
     def session_gone(self, session: str) -> None:
         """Nobody listens there any more; its tasks go on."""

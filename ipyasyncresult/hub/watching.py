@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ipyasyncresult.hub.archive import GroupEntry
+from ipyasyncresult.hub.archive import Archive, GroupEntry
 from ipyasyncresult.hub.records import EngineState, HubTask
 from ipyasyncresult.wire.messages import OK, Answer, Finished, LostTask, OutputPiece, Started
 
@@ -75,7 +75,7 @@ class Watching:
             told.add(id(item))
             held = self._state.tasks.get(item.msg_id)
             if held is not None:
-                self._saw(held, ended=held.final is item)
+                self._saw(held, ended=not isinstance(item, Started))
 
     def _saw(self, held: HubTask, *, ended: bool) -> None:
         call = _call_id(held)
@@ -97,7 +97,7 @@ class Watching:
         for session, watcher in list(self._watchers.items()):
             if math.isnan(watcher.asked):
                 watcher.asked = now
-            if session not in self._server.sessions:
+            if session not in self._server.clients.sessions:
                 self._forget(session)
             elif not watcher.request:
                 if now - watcher.asked > 2 * _LONGEST:
@@ -233,7 +233,8 @@ class Watching:
         """Tasks with their outputs and failures, and without their results."""
         del session, request
         tasks = self._state.tasks
-        return [_contents(tasks[msg_id]) for msg_id in msg_ids if msg_id in tasks]
+        archive = self._state.archive
+        return [_contents(archive, tasks[msg_id]) for msg_id in msg_ids if msg_id in tasks]
 
 
 class _Watcher:
@@ -339,11 +340,11 @@ def _describe_group(entry: GroupEntry, counted: _CallCounts, label: str | None) 
     }
 
 
-def _contents(held: HubTask) -> dict[str, Any]:
+def _contents(archive: Archive, held: HubTask) -> dict[str, Any]:
     """The replay of a task without its good results."""
     outputs: list[bytes] = []
     found: dict[str, Any] = {**held.describe(), **held.times(), "outputs": outputs}
-    for item, frames in held.replay():
+    for item, frames in archive.replay(held):
         if isinstance(item, OutputPiece):
             outputs.append(item.outputs)
         elif isinstance(item, LostTask):

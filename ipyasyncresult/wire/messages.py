@@ -44,20 +44,25 @@ __all__ = [
     "Group",
     "Hello",
     "Interrupt",
+    "Introduce",
     "LostTask",
     "News",
+    "Notice",
     "OutputPiece",
     "Recall",
+    "Received",
     "Refused",
     "Register",
     "Released",
     "Requeued",
     "Returned",
     "Run",
+    "Safe",
     "Segments",
     "Shutdown",
     "Started",
     "Stop",
+    "Stored",
     "Stream",
     "Submit",
     "Task",
@@ -70,7 +75,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changes whenever two versions could not talk to each other."""
 
 # What a task is: a call, a cell, or a call for each item of a chunk.
@@ -129,9 +134,12 @@ class Hello(msgspec.Struct, array_like=True, tag=0):
 
 
 class Submit(msgspec.Struct, array_like=True, tag=1):
+    """Tasks.  The client keeps the message until the hub says ``Stored`` with its number."""
+
     functions: list[bytes]
     tasks: list[Task]
     group: Group | None = None
+    number: int = 0
 
 
 class Abort(msgspec.Struct, array_like=True, tag=2):
@@ -175,19 +183,34 @@ class Goodbye(msgspec.Struct, array_like=True, tag=6):
     """The client closes; what it submitted goes on."""
 
 
-FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye | Released
+class Received(msgspec.Struct, array_like=True, tag=7):
+    """The client has all News up to this number (it counts them from 1)."""
+
+    number: int
+
+
+FromClient = Hello | Submit | Abort | Interrupt | Ask | Shutdown | Goodbye | Received | Released
 
 
 # -- engine to hub ---------------------------------------------------------------------------------
 
 
 class Register(msgspec.Struct, array_like=True, tag=0):
+    """An engine introduces itself: when it starts, and to a hub that took the place of another."""
+
     engine_id: int
     engine_uuid: str
     pid: int
     protocol: int
     package: str
     python: str
+    again: bool = False
+    unsaved: list[str] = []
+    """Tasks that ended and whose ends follow: no hub said that they are stored."""
+    held: list[str] = []
+    """Tasks that run and wait there, in this order."""
+    finished: int = 0
+    """How many ends it reported before those that follow."""
 
 
 class Started(msgspec.Struct, array_like=True, tag=0, gc=False):
@@ -254,9 +277,10 @@ class EngineReply(msgspec.Struct, array_like=True, tag=6):
 
 
 class Stream(msgspec.Struct, array_like=True, tag=1):
-    """What happened on an engine, in order."""
+    """What happened on an engine, in order.  Kept there until the hub says ``Stored``."""
 
     items: list[Started | OutputPiece | Finished | Returned | Released | EngineReply]
+    number: int = 0
 
 
 FromEngine = Register | Stream
@@ -278,6 +302,16 @@ class Recall(msgspec.Struct, array_like=True, tag=1):
 
 class Stop(msgspec.Struct, array_like=True, tag=2):
     """End the process."""
+
+
+class Stored(msgspec.Struct, array_like=True, tag=8):
+    """Everything up to this number of the receiver's messages is on disk."""
+
+    number: int
+
+
+class Introduce(msgspec.Struct, array_like=True, tag=9):
+    """A new hub asks an engine of its predecessor to register again."""
 
 
 class Segments(msgspec.Struct, array_like=True, tag=20):
@@ -302,7 +336,7 @@ class BindKernel(msgspec.Struct, array_like=True, tag=3):
     """How the paths of its sockets begin."""
 
 
-ToEngine = Run | Recall | Stop | BindKernel | Segments
+ToEngine = Run | Recall | Stop | BindKernel | Segments | Stored | Introduce
 
 
 # -- hub to client ---------------------------------------------------------------------------------
@@ -312,6 +346,10 @@ class Welcome(msgspec.Struct, array_like=True, tag=0):
     cluster_id: str
     pid: int
     engines: dict[int, dict[str, Any]]
+    persist: bool = False
+    """When the hub dies, another one takes its place."""
+    durable: bool = False
+    """The hub says ``Stored`` and wants to hear ``Received``."""
 
 
 class Refused(msgspec.Struct, array_like=True, tag=1):
@@ -343,9 +381,22 @@ class Closing(msgspec.Struct, array_like=True, tag=5):
     reason: str
 
 
-FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Segments
+class Notice(msgspec.Struct, array_like=True, tag=6):
+    """Something that people should know."""
 
-MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+    text: str
+
+
+class Safe(msgspec.Struct, array_like=True, tag=7):
+    """As ``Stored``, for a client's ``Submit``."""
+
+    number: int
+
+
+FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Notice | Safe | Segments
+
+# TypeError: for a dict as a key of a dict, by msgspec up to 0.20.
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 """What the decoders raise for bytes that are no message of theirs."""
 
 encode = msgspec.msgpack.Encoder().encode

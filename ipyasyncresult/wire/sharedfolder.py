@@ -1,8 +1,8 @@
 """Where a cluster keeps large arrays: a private folder in memory, made and removed with it.
 
-``/dev/shm/ipyasyncresult-UID-CLUSTER-xxxxxxxx``, or ``arrays`` in the cluster's own folder where
-there is no such file system.  The two know each other: ``arrays`` in the cluster's folder is a link
-to this one, and ``cluster`` in this one says whose it is, so that one that was left is recognised.
+``/dev/shm/ipyasyncresult-UID-CLUSTER-xxxxxxxx``, or ``shared`` in the cluster's own folder where
+there is no such file system.  The two know each other: a file ``arrays`` in the cluster's folder
+names this one, and ``cluster`` in it says whose it is, so that one that was left is recognised.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +26,8 @@ __all__ = [
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  a folder of our own in it, as mkdtemp makes it
 _PLACE = "IPYASYNCRESULT_ARRAYS"  # environment: another folder than /dev/shm
-_LINK, _OWNER, _LIMIT = "arrays", "cluster", "limit"
-_STARTING = 120.0  # seconds that may pass between making the folder and the link to it
+_NAMED, _OWNER, _LIMIT = "arrays", "cluster", "limit"
+_STARTING = 120.0  # seconds that may pass between making the folder and naming it
 
 
 def make_arrays_folder(cluster: Path, limit: int | None = None) -> Path:
@@ -40,18 +41,23 @@ def make_arrays_folder(cluster: Path, limit: int | None = None) -> Path:
     """
     place = _place()
     if place is None:
-        folder = cluster / _LINK
+        folder = cluster / "shared"
         folder.mkdir(mode=0o700)
     else:
         folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{cluster.name}-", dir=place))
-        (cluster / _LINK).symlink_to(folder)
+    _write(cluster / _NAMED, str(folder))
     if limit is None:
         about = os.statvfs(folder)
         limit = about.f_blocks * about.f_frsize // 2
-    for name, text in ((_LIMIT, str(limit)), (_OWNER, str(cluster))):
-        (folder / name).touch(mode=0o600)
-        (folder / name).write_text(text)
+    _write(folder / _LIMIT, str(limit))
+    _write(folder / _OWNER, str(cluster))
     return folder
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
 
 
 def _place() -> Path | None:
@@ -66,11 +72,12 @@ def _prefix() -> str:
 def find_arrays_folder(cluster: Path) -> Path | None:
     """The folder of a running cluster, None where it has none that is ours alone."""
     try:
-        folder = (cluster / _LINK).resolve(strict=True)
+        folder = Path((cluster / _NAMED).read_text())
         info = folder.lstat()
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return folder if info.st_uid == os.getuid() and not info.st_mode & 0o077 else None
+    private = stat.S_ISDIR(info.st_mode) and not info.st_mode & 0o077
+    return folder if private and info.st_uid == os.getuid() else None
 
 
 def read_limit(folder: Path) -> int:

@@ -448,6 +448,22 @@ def test_chunks_are_as_large_as_asked(client: ipar.Client) -> None:
     assert len(view.map_async(square, range(10)).msg_ids) == 10
     assert len(view.map_async(square, range(5000)).msg_ids) <= 1024
     assert view.map_sync(square, range(10), chunksize=4) == [x * x for x in range(10)]
+    assert view.map_sync(square, range(100_000)) == [x * x for x in range(100_000)]
+
+
+def test_a_large_map_keeps_each_failure_to_its_item(client: ipar.Client) -> None:
+    def odd(x: int) -> int:
+        if x % 1000 == 999:
+            raise ValueError(x)
+        return x
+
+    result = client.load_balanced_view().map_async(odd, range(20_000))
+    values = result.get(return_exceptions=True)
+    assert [x for x in values if not isinstance(x, Exception)] == [
+        x for x in range(20_000) if x % 1000 != 999
+    ]
+    assert result.counts().failed == 20
+    assert result.failures()[0][0] == 999
 
 
 @pytest.mark.parametrize(

@@ -322,3 +322,21 @@ def test_a_structure_that_is_too_deep_fails_cleanly() -> None:
         dump_result(deep)
     while deep:  # taken apart from the outside: its destructor would recurse
         deep = deep.pop()
+
+
+def test_many_builtins_take_the_fast_way_and_whatever_is_among_them_the_other_one() -> None:
+    plain = [list(range(50)), {str(i): [i, None, 1.5, "x"] for i in range(50)}, [[[[[1]]]]] * 20]
+    for value in (*plain, plain):
+        data, buffers = dump_result(value)
+        assert b"cloudpickle" not in data
+        assert load_result(data, buffers) == value
+    made = notebook("class Own(int): pass")["Own"]
+    data, buffers = dump_result([*range(1000), made(3)])
+    assert b"cloudpickle" in data  # the class travels by value: the plain pickler would name it
+    back = load_result(data, buffers)
+    assert back[-1] == 3
+    assert type(back[-1]).__name__ == "Own"
+    (args, kwargs) = load_arguments(*dump_arguments((list(range(100)), made), {"k": [1] * 100}))
+    assert args[0] == list(range(100))
+    assert args[1](2) == 2
+    assert kwargs == {"k": [1] * 100}

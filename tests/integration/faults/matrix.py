@@ -55,6 +55,7 @@ OUTPUTS = "integration/faults/test_outputs.py::test_"
 LIFE = "integration/test_lifecycle.py::test_"
 RESULTS = "integration/test_results.py::test_"
 CARE = "integration/test_engine_care.py::test_"
+TCP = "integration/test_transport_tcp.py::test_"
 CAPTURE = "integration/test_capture.py::test_"
 WORKER = "integration/test_worker_capture.py::test_"
 VIEWS = "integration/test_views.py::test_"
@@ -346,15 +347,36 @@ GROUPS: dict[str, list[Row]] = {
         ),
     ],
     "Peers that mean no good": [
-        Row(31, "bad signature", NOT_YET + "(TCP)", "", ()),
+        Row(
+            31,
+            "a peer without the right key",
+            "With `transport='tcp'`: turned away by CURVE, and counted; each role has a key of "
+            "its own. Without: nobody else can connect.",
+            "ipyparallel signs its messages; Dask and Ray on request encrypt with TLS.",
+            (
+                TCP + "a_peer_without_the_key_for_this_door_is_turned_away",
+                TCP + "the_right_key_is_let_in",
+            ),
+        ),
         Row(
             32,
             "a message that comes again",
-            "Changes nothing: its tasks are known, the first end stands.",
+            "Changes nothing: its tasks are known, the first end stands. Over TCP, CURVE does not "
+            "take it at all.",
             "",
             (WIRE + "a_task_that_ended_is_changed_by_no_further_message",),
         ),
-        Row(33, "buffers changed on their way", NOT_YET + "(TCP)", "", ()),
+        Row(
+            33,
+            "buffers changed on their way",
+            "With `transport='tcp'`: every frame is sealed (CURVE); noise on the line ends that "
+            "connection. Else they do not leave the kernel.",
+            "",
+            (
+                TCP + "noise_at_the_ports_hurts_nobody",
+                WIRE + "another_user_of_the_machine_cannot_connect",
+            ),
+        ),
         Row(
             34,
             "messages that are none",
@@ -369,7 +391,13 @@ GROUPS: dict[str, list[Row]] = {
                 WIRE + "what_is_no_message_is_dropped_and_counted",
             ),
         ),
-        Row(35, "oversized message of a stranger", NOT_YET + "(TCP)", "", ()),
+        Row(
+            35,
+            "an oversized message of a stranger",
+            "It costs the sender the connection, and nobody else anything.",
+            "",
+            (TCP + "an_oversized_message_costs_its_sender_the_connection",),
+        ),
         Row(
             36,
             "a flood of junk",
@@ -554,7 +582,7 @@ GROUPS: dict[str, list[Row]] = {
             "like the display of a cell.",
             "",
             (
-                "jupyter/test_browser.py::test_nothing_that_a_task_says_runs_in_the_page",
+                "jupyter/browser/test_widget.py::test_nothing_that_a_task_says_runs_in_the_page",
                 "unit/test_display_reprs.py::test_nothing_that_comes_from_a_task_becomes_html",
             ),
         ),

@@ -297,7 +297,7 @@ def lone_engine(tmp_path: Path) -> Iterator[tuple[Any, bytes, psutil.Process]]:
     context: zmq.Context[Any] = zmq.Context()
     router = make_socket(context, zmq.ROUTER)
     router.bind(f"ipc://{tmp_path}/engines")
-    nanny = Nanny({"url": f"ipc://{tmp_path}/engines", "import_path": sys.path})
+    nanny = Nanny({"folder": str(tmp_path), "import_path": sys.path})
     try:
         nanny.fork(0, "the-engine")
         identity, header, _ = said(router)

@@ -1,0 +1,95 @@
+"""Finding the hub of a cluster, and introducing oneself to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ipyasyncresult._version import __version__
+from ipyasyncresult.errors import HubError, VersionMismatch
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.runtime import (
+    ClusterFile,
+    is_alive,
+    living_cluster,
+    read_cluster_file,
+    state_root,
+)
+from ipyasyncresult.wire.sockets import receive, send
+from ipyasyncresult.wire.versions import python_version
+
+__all__ = ["find_hub", "introduce", "next_hub"]
+
+_HELLO_TIMEOUT = 10.0  # seconds
+_PATIENCE = 5.0  # seconds
+_LOOK = 0.02  # seconds
+
+
+def find_hub(folder: Path, patience: float = _PATIENCE) -> ClusterFile:
+    """The living hub of a cluster; waits for the next one if it died and one will follow.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the cluster.
+    patience : float
+        Seconds.
+
+    Raises
+    ------
+    HubError
+        When none lives there.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        described = read_cluster_file(folder)
+        if described is None:
+            hint = ""
+            if (state_root() / folder.name / "store.db").exists():
+                hint = (
+                    f"; its results are on disk: Cluster(cluster_id={folder.name!r}, "
+                    "persist=True) starts it again"
+                )
+            raise HubError(f"no cluster lives in {folder}{hint}")
+        if is_alive(described.pid, described.pid_start):
+            return described
+        if not living_cluster(described) or time.monotonic() > deadline:
+            raise HubError(f"the hub (pid {described.pid}) is dead")
+        time.sleep(_LOOK)
+
+
+def next_hub(folder: Path) -> ClusterFile | None:
+    """Who took the place of a dead hub; the dead one itself as long as another may come; None when
+    none will."""
+    described = read_cluster_file(folder)
+    if described is None or not living_cluster(described):
+        return None
+    return described
+
+
+def introduce(socket: Any, session: str, hub_pid: int) -> m.Welcome:
+    """Say hello on a connected socket; the hub's answer.
+
+    Raises
+    ------
+    HubError
+        When the hub dies or does not answer.
+    VersionMismatch
+        When it does not fit to this client.
+    """
+    hello = m.Hello(session, m.PROTOCOL, __version__, python_version(), os.getpid())
+    send(socket, m.encode(hello))
+    deadline = time.monotonic() + _HELLO_TIMEOUT
+    while not socket.poll(50):
+        if not is_alive(hub_pid):
+            raise HubError(f"the hub (pid {hub_pid}) is dead")
+        if time.monotonic() > deadline:
+            raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
+    answer = m.decode_from_hub(receive(socket)[0])
+    if isinstance(answer, m.Refused):
+        raise VersionMismatch(answer.reason)
+    if not isinstance(answer, m.Welcome):
+        raise HubError(f"the hub answered {type(answer).__name__} instead of Welcome")
+    return answer

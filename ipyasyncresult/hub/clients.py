@@ -1,0 +1,138 @@
+"""The hub's clients: who they are, and what goes to them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from ipyasyncresult.hub.settings import HubSettings
+from ipyasyncresult.hub.state import HubState
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.runtime import is_alive
+from ipyasyncresult.wire.sockets import send_to
+from ipyasyncresult.wire.versions import refusal
+
+if TYPE_CHECKING:
+    from ipyasyncresult.hub.journal import Journal
+
+__all__ = ["ClientLine", "session_of"]
+
+_SESSION = 12  # characters
+
+News = dict[str, list[tuple[Any, Sequence[Any]]]]
+"""By session: what happened to tasks, with the out-of-band frames."""
+
+
+def session_of(identity: bytes) -> str:
+    """Who speaks: behind the session's name stands which of its connections it is."""
+    return identity[1 : 1 + _SESSION].decode()
+
+
+class ClientLine:
+    """The way to the clients.  The hub's thread only.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+    settings : HubSettings
+    state : HubState
+        Its news are sent.
+    journal : Journal or None
+        Told what was sent.
+
+    Attributes
+    ----------
+    sessions : dict
+        Pid by session, of the clients that are here.
+    busy : float
+        When there last was a client or work; monotonic seconds.
+    """
+
+    def __init__(
+        self, socket: Any, settings: HubSettings, state: HubState, journal: Journal | None
+    ) -> None:
+        self._socket = socket
+        self._settings = settings
+        self._state = state
+        self._journal = journal
+        self.sessions: dict[str, int] = {}
+        self._routes: dict[str, bytes] = {}
+        self.busy = time.monotonic()
+        self.saw: Callable[[News], None] = _nothing  # told what is sent, before it is
+
+    def hello(self, identity: bytes, hello: m.Hello) -> None:
+        """A client introduces itself, for the first time or to the next hub."""
+        session = session_of(identity)
+        self._routes[session] = identity
+        settings = self._settings
+        reason = refusal(hello, force=settings.force_versions)
+        if reason is not None:
+            self.send(session, m.Refused(reason))
+            return
+        self.sessions[session] = hello.pid
+        state = self._state
+        engines = {i: {**one.describe(), "up": False} for i, one in state.replaced.items()}
+        engines |= {i: one.describe() for i, one in state.engines.items()}
+        durable = self._journal is not None
+        welcome = m.Welcome(settings.cluster_id, os.getpid(), engines, settings.succeeds, durable)
+        self.send(session, welcome)
+        for text in self._journal.store.notices if self._journal is not None else ():
+            self.send(session, m.Notice(text))
+
+    def gone(self, session: str) -> None:
+        """It left, or was left."""
+        self.sessions.pop(session, None)
+        self._routes.pop(session, None)
+        self._state.session_gone(session)
+        if self._journal is not None:
+            self._journal.session_gone(session)
+
+    def look(self, now: float) -> None:
+        """Notice those that died without a word, and whether anybody is here."""
+        for session, pid in list(self.sessions.items()):
+            if not is_alive(pid):
+                self.gone(session)
+        if self.sessions or self._state.unfinished:
+            self.busy = now
+
+    def send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
+        """Send to one; when it is not there, it is gone."""
+        route = self._routes.get(session)
+        if route is None:
+            return
+        try:
+            send_to(self._socket, route, m.encode(message), frames)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self.gone(session)
+
+    def send_news(self, *, replayed: bool = False) -> None:
+        """Send what happened to tasks; what is told again to one who was not there is not new."""
+        news = self._state.news
+        self._state.news = {}
+        if not replayed:
+            self.saw(news)
+        for session, entries in news.items():
+            if session not in self.sessions:
+                continue  # it went away: the archive has it
+            items = [item for item, _ in entries]
+            frames = [frame for _, some in entries for frame in some]
+            self._state.archive.segments.lend(session, frames)
+            if self._journal is not None:
+                self._journal.sent(session, items)
+            self.send(session, m.News(items), frames)
+
+    def tell(self, message: Any) -> None:
+        """Send to all, behind the news of tasks: nobody hears of a death before the results."""
+        self.send_news()
+        for session in list(self.sessions):
+            self.send(session, message)
+
+
+def _nothing(_news: News) -> None:
+    """Nobody looks on."""

@@ -1,0 +1,208 @@
+"""How the hub is reached: Unix sockets by default, TCP with CURVE on request.
+
+::
+
+    ipc   <folder>/clients, <folder>/engines        whoever may enter the folder: this user
+    tcp   tcp.json (addresses, the hub's public key), hub.key, client.key, engine.key, all 0600
+
+A TCP port can be reached by everybody on the machine (and, with another interface than the
+loopback, by other machines), so there every connection is encrypted and each side proves who it is.
+A key has one role: a client's does not open the engines' door.  Secret keys are in those files and
+in libzmq, nowhere else: not in settings, arguments, the environment, logs or messages.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from ipyasyncresult.wire.runtime import RuntimeFolderError, socket_url
+
+__all__ = [
+    "MAX_FRAME",
+    "ROLES",
+    "Doors",
+    "KeyPair",
+    "check_private_file",
+    "check_transport",
+    "connect_to_hub",
+    "make_keys",
+    "read_doors",
+    "read_keys",
+    "serve_with_keys",
+    "write_doors",
+]
+
+ROLES = {"clients": "client", "engines": "engine"}
+"""Which key opens which of the hub's sockets."""
+
+MAX_FRAME = (1 << 31) + (1 << 26)
+"""Bytes that a frame may have over TCP: whoever sends a larger one is cut off.  A bit more than a
+result may have by default."""
+HANDSHAKE_SECONDS = 10
+"""Seconds that a peer has to prove who it is."""
+
+_DOORS = "tcp.json"
+_EVERYWHERE = frozenset({"", "*", "0", "0.0.0.0", "::", "[::]"})  # noqa: S104  these are refused
+
+
+class Doors(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a hub listens on TCP.  Holds no secret."""
+
+    hub_key: str
+    clients: str
+    engines: str
+
+
+class KeyPair:
+    """A CURVE key pair; shows no more than its public half."""
+
+    __slots__ = ("public", "secret")
+
+    def __init__(self, public: bytes, secret: bytes) -> None:
+        self.public = public
+        self.secret = secret
+
+    def __repr__(self) -> str:
+        return f"<KeyPair {self.public.decode()}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("keys are not pickled")
+
+
+def check_transport(transport: str, interface: str) -> str:
+    """The interface to listen on, if these may be had.
+
+    Raises
+    ------
+    ValueError
+        When `transport` is neither ``'ipc'`` nor ``'tcp'``, or libzmq was built without CURVE, or
+        `interface` stands for all there are.
+    """
+    if transport not in ("ipc", "tcp"):
+        raise ValueError(f"transport must be 'ipc' or 'tcp', not {transport!r}")
+    if type(interface) is not str or interface in _EVERYWHERE:
+        raise ValueError(
+            "interface must be the name or the address of one interface, as '127.0.0.1' or 'eth0', "
+            f"not {interface!r}"
+        )
+    if transport == "tcp" and not zmq.has("curve"):
+        raise ValueError("transport='tcp' needs a libzmq with CURVE, and this one has none")
+    return "127.0.0.1" if interface == "localhost" else interface
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+
+def check_private_file(path: Path) -> None:
+    """Refuse a file that somebody else wrote or may read, as ssh does.
+
+    Raises
+    ------
+    RuntimeFolderError
+        With the command that mends it.
+    """
+    info = path.lstat()
+    if not stat.S_ISREG(info.st_mode):
+        raise RuntimeFolderError(f"{path} must be a file, not a link or a folder: remove it")
+    if info.st_uid != os.getuid():
+        raise RuntimeFolderError(f"{path} belongs to user {info.st_uid}, not to you: remove it")
+    if info.st_mode & 0o077:
+        raise RuntimeFolderError(f"others may read {path}: run  chmod 600 {path}")
+
+
+def make_keys(folder: Path, role: str) -> KeyPair:
+    """The key pair of a role; what was there before is kept, so that who is connected stays so."""
+    path = _key_file(folder, role)
+    if path.exists():
+        return read_keys(folder, role)
+    public, secret = zmq.curve_keypair()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(public + b"\n" + secret + b"\n")
+    return KeyPair(public, secret)
+
+
+def read_keys(folder: Path, role: str) -> KeyPair:
+    """The key pair of a role.
+
+    Raises
+    ------
+    RuntimeFolderError
+        When others may read it, or there is none.
+    """
+    path = _key_file(folder, role)
+    try:
+        check_private_file(path)
+        public, secret = path.read_bytes().split()
+    except FileNotFoundError:
+        raise RuntimeFolderError(f"there is no key for a {role} in {folder}") from None
+    except ValueError:
+        raise RuntimeFolderError(f"{path} holds no key") from None
+    return KeyPair(public, secret)
+
+
+def _key_file(folder: Path, role: str) -> Path:
+    return folder / f"{role}.key"
+
+
+# -- doors -----------------------------------------------------------------------------------------
+
+
+def write_doors(folder: Path, doors: Doors) -> None:
+    """Tell clients and engines where the hub listens."""
+    made = folder / f"{_DOORS}.new"
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(doors))
+    made.replace(folder / _DOORS)
+
+
+def read_doors(folder: Path) -> Doors | None:
+    """Where the hub listens on TCP, None when it does not.
+
+    Raises
+    ------
+    RuntimeFolderError
+        When others may have written it.
+    """
+    path = folder / _DOORS
+    try:
+        check_private_file(path)
+        return msgspec.json.decode(path.read_bytes(), type=Doors)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def connect_to_hub(socket: Any, folder: Path, name: str) -> bool:
+    """Connect to the hub's socket ``clients`` or ``engines``; whether that goes over TCP.
+
+    Raises
+    ------
+    RuntimeFolderError
+        When the files of a cluster on TCP are not private, or the key is not there.
+    """
+    doors = read_doors(folder)
+    if doors is None:
+        socket.connect(socket_url(folder, name))
+        return False
+    keys = read_keys(folder, ROLES[name])
+    socket.curve_serverkey = doors.hub_key.encode()
+    socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
+    socket.handshake_ivl = HANDSHAKE_SECONDS * 1000
+    socket.connect(getattr(doors, name))
+    return True
+
+
+def serve_with_keys(socket: Any, keys: KeyPair, name: str, max_frame: int = MAX_FRAME) -> None:
+    """Let a socket of the hub, not yet bound, take in only who has the right key."""
+    socket.curve_server = True
+    socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
+    socket.zap_domain = name.encode()
+    socket.handshake_ivl = HANDSHAKE_SECONDS * 1000
+    socket.maxmsgsize = max_frame
