@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile format docs \
-  compatibility clean help
+  compatibility release clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -62,15 +62,28 @@ docs: $(VENV)/.made-test  ## the documentation as HTML; a warning is an error
 compatibility: $(VENV)/.made-test  ## write docs/compatibility.md anew
 	$(BIN)/python docs/tools/compatibility.py
 
+release: $(VENV)/.made-test  ## sdist and wheel in dist/, checked in an environment of their own
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl nbclient matplotlib
+	cp notebooks/quickstart.ipynb build/release
+	cd build/release && bin/ipyasyncresult --version && bin/jupyter execute quickstart.ipynb
+	@echo "ready:" dist/*
+
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-# An editable install leaves data files out: by this one Jupyter's server finds the page of clusters.
+# An editable install leaves data files out: by these Jupyter's server finds the page of clusters, and
+# JupyterLab its launcher card and status-bar item.
 ENABLE_PAGE = install -D -m 644 -t $(VENV)/etc/jupyter/jupyter_server_config.d \
-  jupyter-config/jupyter_server_config.d/ipyasyncresult.json
+  jupyter-config/jupyter_server_config.d/ipyasyncresult.json && \
+  mkdir -p $(VENV)/share/jupyter/labextensions && \
+  ln -sfn $(CURDIR)/labextension $(VENV)/share/jupyter/labextensions/ipyasyncresult
 
 # One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
 # installs anew.

@@ -34,3 +34,20 @@ autodoc_default_options = {"show-inheritance": False}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what an argument is; annotations would say it twice
 autodoc_class_signature = "mixed"
+
+# -- files above this folder: the same links work here and where the repository is browsed
+
+_PROJECT_PAGES = {
+    name: f"project/{name.lower()}" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")
+}
+
+
+def _link_project_pages(_app: object, page: str, source: list[str]) -> None:
+    up = "../" * page.count("/")
+    for name, target in _PROJECT_PAGES.items():
+        source[0] = source[0].replace(f"](../{up}{name}.md", f"]({up}{target}.md")
+
+
+def setup(app: object) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _link_project_pages)  # type: ignore[attr-defined]

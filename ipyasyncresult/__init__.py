@@ -16,9 +16,11 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.core.presenter import Presenter, install_presenter
 
 if TYPE_CHECKING:
+    from ipyasyncresult.backends.connecting import connect
+    from ipyasyncresult.backends.joblib import register_joblib_backend
+    from ipyasyncresult.backends.tracking import track
     from ipyasyncresult.client.client import Client
     from ipyasyncresult.client.cluster import Cluster
-    from ipyasyncresult.client.connect import connect
     from ipyasyncresult.client.directview import DirectView
     from ipyasyncresult.client.executor import EngineExecutor
     from ipyasyncresult.client.loadbalanced import LoadBalancedView
@@ -57,7 +59,9 @@ __all__ = [
     "check_ready",
     "connect",
     "load_ipython_extension",
+    "register_joblib_backend",
     "require",
+    "track",
     "unload_ipython_extension",
 ]
 
@@ -81,17 +85,21 @@ _HOMES = {
     "TaskTimeout": "errors",
     "TimeoutError": "errors",
     "check_ready": "core.asyncresult",
-    "connect": "client.connect",
+    "connect": "backends.connecting",
+    "register_joblib_backend": "backends.joblib",
     "require": "worker.functions",
+    "track": "backends.tracking",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # a type checker would take any name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

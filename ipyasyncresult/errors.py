@@ -222,18 +222,22 @@ class RemoteError(IpyAsyncResultError):
 
     @property
     def ename(self) -> str:
+        """Name of the type that the task raised."""
         return self.failure.ename
 
     @property
     def evalue(self) -> str:
+        """Its message."""
         return self.failure.evalue
 
     @property
     def traceback(self) -> str:
+        """The remote traceback as text."""
         return self.failure.traceback
 
     @property
     def inputs(self) -> str:
+        """What the task was called with, shortened."""
         return self.failure.inputs
 
     def where(self) -> str:

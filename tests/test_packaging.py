@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 DATA = f"ipyasyncresult-{ipyasyncresult.__version__}.data/data/"
 ENABLES = "jupyter_server_config.d/ipyasyncresult.json"
 """Tells Jupyter's server of the page and its routes."""
+LAB = "share/jupyter/labextensions/ipyasyncresult"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -40,7 +44,7 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
     assert names >= {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "Makefile"}
     assert names >= {"tests/conftest.py", "docs/architecture.md", "notebooks/quickstart.ipynb"}
     assert names >= package_files()
-    assert f"jupyter-config/{ENABLES}" in names
+    assert names >= {f"jupyter-config/{ENABLES}", "labextension/static/remoteEntry.js"}
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_licence(built: Path) -> None:
@@ -53,7 +57,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence(built: Path) -> N
     assert f"{info}/licenses/LICENSE" in names
 
 
-def installed(built: Path, folder: Path) -> Path:
+def install_into(folder: Path, built: Path) -> Path:
     """An environment with the wheel; its dependencies are this one's."""
     environment = folder / "environment"
     venv.create(environment, symlinks=True)
@@ -68,10 +72,14 @@ def installed(built: Path, folder: Path) -> Path:
     return environment
 
 
-def test_the_wheel_works_in_an_environment_of_its_own(built: Path, tmp_path: Path) -> None:
-    environment = installed(built, tmp_path)
-    python = environment / "bin" / "python"
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment of those tests that leave it as it is."""
+    return install_into(tmp_path_factory.mktemp("installed"), built)
 
+
+def test_the_wheel_works_in_an_environment_of_its_own(installed: Path, tmp_path: Path) -> None:
+    python = installed / "bin" / "python"
     program = (
         "import ipyasyncresult\n"
         "for name in ipyasyncresult.__all__: getattr(ipyasyncresult, name)\n"
@@ -79,21 +87,85 @@ def test_the_wheel_works_in_an_environment_of_its_own(built: Path, tmp_path: Pat
     )
     version, file = run(python, "-c", program, cwd=tmp_path).split()
     assert version == ipyasyncresult.__version__
-    assert Path(file).is_relative_to(environment)
+    assert Path(file).is_relative_to(installed)
 
 
 def test_jupyters_server_finds_the_page_after_a_plain_install(built: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
-        assert f"{DATA}etc/jupyter/{ENABLES}" in archive.namelist()
-    environment = installed(built, tmp_path)
+        names = set(archive.namelist())
+    assert names >= {f"{DATA}etc/jupyter/{ENABLES}", f"{DATA}{LAB}/package.json"}
+    environment = install_into(tmp_path, built)
     python = environment / "bin" / "python"
     listed = run(python, "-m", "jupyter_server.extension.serverextension", "list", cwd=tmp_path)
     ours = listed.partition(str(environment))[2]
     assert "ipyasyncresult \x1b[32menabled" in ours
     assert f"ipyasyncresult {ipyasyncresult.__version__} \x1b[32mOK" in ours
+    listed = run(python, "-m", "jupyterlab.labextensions", "list", cwd=tmp_path)
+    ours = listed.partition(str(environment))[2]
+    assert f"ipyasyncresult v{ipyasyncresult.__version__} \x1b[32menabled" in ours
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "uninstall", "--quiet", "--yes", "ipyasyncresult", cwd=tmp_path)
     assert not (environment / "etc" / "jupyter" / ENABLES).exists()
+    assert not (environment / LAB / "static").exists()
+
+
+def test_the_wheel_starts_engines_and_brings_command_and_plugin(
+    installed: Path, tmp_path: Path
+) -> None:
+    python = installed / "bin" / "python"
+    program = (
+        "import ipyasyncresult as ipar\n"
+        "with ipar.Cluster(n=1) as client:\n"
+        "    home = client[0].apply_sync(lambda: __import__('ipyasyncresult').__file__)\n"
+        "    print(home, client[:].map_sync(abs, [-1, -2]))"
+    )
+    file, _, values = run(python, "-c", program, cwd=tmp_path).strip().partition(" ")
+    assert Path(file).is_relative_to(installed)
+    assert values == "[1, 2]"
+
+    command = python.with_name("ipyasyncresult")
+    assert run(command, "--version", cwd=tmp_path).strip() == ipyasyncresult.__version__
+    helped = run(python, "-m", "pytest", "--help", cwd=tmp_path)
+    assert "ipyasyncresult_engines" in helped
+
+
+def test_a_program_that_uses_the_wheel_is_checked_strictly(installed: Path) -> None:
+    python = installed / "bin" / "python"
+    sample = REPOSITORY / "tests" / "typing" / "sample.py"
+    # Not from this checkout, whose settings and sources are not the user's.
+    cache = f"--cache-dir={REPOSITORY / '.mypy_cache' / 'sample'}"
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", cache)
+    run(*mypy, f"--python-executable={python}", sample, cwd=installed)
+
+
+# --------------------------------------------------------------------------- supported versions
+
+
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of the project."""
+    found: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_the_oldest_versions_are_those_that_the_project_admits() -> None:
+    lines = (REPOSITORY / "constraints" / "oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    needed = project()["dependencies"]
+    for requirement in [*needed, *project()["optional-dependencies"]["test"]]:
+        found = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement)
+        if found is not None and (found[1] in pinned or requirement in needed):
+            pin = pinned.pop(found[1])
+            assert (pin + ".0").startswith(found[2] + "."), f"{requirement}, but oldest is {pin}"
+    assert pinned == {}, "pinned, but no dependency"
+
+
+def test_the_classifiers_are_the_pythons_of_the_matrix_that_ran() -> None:
+    classifiers = " ".join(project()["classifiers"])
+    claimed = re.findall(r"Python :: (3\.\d+)", classifiers)
+    matrix = (REPOSITORY / "noxfile.py").read_text()
+    assert claimed
+    assert all(f'"{version}"' in matrix for version in claimed)
+    assert f">={claimed[0]}" == project()["requires-python"]
 
 
 def package_files() -> set[str]:
@@ -109,4 +181,4 @@ def run(*command: str | Path, cwd: Path) -> str:
     """What the command prints; when it fails, so does the test, with all that it said."""
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    return ended.stdout or ended.stderr  # JupyterLab logs its lists

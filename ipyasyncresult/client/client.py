@@ -266,6 +266,15 @@ class Client(HubQuestions, EngineCare, AnyClient):
     ) -> None:
         """End the cluster: engines, hub and files.
 
+        Parameters
+        ----------
+        targets, restart, hub
+            ipyparallel's; the whole cluster ends in any case.
+        block : bool
+            Wait until it is gone.
+        timeout : float
+            Seconds.
+
         Raises
         ------
         TimeoutError

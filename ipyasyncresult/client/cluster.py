@@ -18,6 +18,7 @@ from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.errors import StartError
+from ipyasyncresult.wire.limits import explain_limit
 from ipyasyncresult.wire.runtime import (
     clean_stale_folders,
     cluster_folder,
@@ -175,7 +176,7 @@ class Cluster:
             )
         except OSError as error:
             remove_folder(self._folder)
-            raise StartError(f"the hub did not start: {error}") from error
+            raise StartError(f"the hub did not start: {explain_limit(error)}") from error
         finally:
             os.close(log)
         self._finalizer = weakref.finalize(self, _stop, self._hub, self._folder, self.persist)

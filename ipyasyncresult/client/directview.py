@@ -181,7 +181,23 @@ class DirectView(View):
     def pull(
         self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None
     ) -> Any:
-        """Variables (or expressions) of each engine; for several names a list per engine."""
+        """Variables of each engine.
+
+        Parameters
+        ----------
+        names : str or sequence of str
+            Names, or expressions such as ``'a[0]'``.  With a string the result is a value per
+            engine, with several a list of values per engine.
+        targets : optional
+            Other engines than the view's.
+        block : bool, optional
+            Wait, and return the values; by default as the view does.
+
+        Raises
+        ------
+        RemoteError
+            ``NameError`` when an engine has no such variable; when the result is asked for.
+        """
         wanted = names if isinstance(names, str) else list(names)
         return self._finish(self._call(namespace.pull, (wanted,), targets=targets), block)
 
@@ -244,7 +260,18 @@ class DirectView(View):
     def gather(
         self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None
     ) -> Any:
-        """The parts of a sequence, put together again."""
+        """The parts of a sequence that :meth:`scatter` dealt out, put together again.
+
+        Parameters
+        ----------
+        key : str
+            The variable.
+        dist : str
+            As it was dealt: ``'b'`` or ``'r'``.
+        targets : optional
+            Other engines than the view's.
+        block : bool, optional
+        """
         partition = _partition(dist)
         chosen, _ = self._chosen(targets)
         chunks = [([key], 1, target) for target in chosen]
@@ -303,7 +330,17 @@ class DirectView(View):
 
     @contextmanager
     def sync_imports(self, local: bool = True, quiet: bool = False) -> Iterator[None]:
-        """Imports within the context happen on the engines, too (and here, with `local`)."""
+        """Import statements within the context happen on the engines, too.
+
+        For statements of a notebook or script itself (``__main__``), not of what they import.
+
+        Parameters
+        ----------
+        local : bool
+            Import here as well.
+        quiet : bool
+            Do not say what is imported.
+        """
         with importing(self, local=local, quiet=quiet):
             yield
 

@@ -22,6 +22,7 @@ from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.errors import NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
@@ -42,11 +43,18 @@ _PER_ENGINE = 4
 
 
 class LoadBalancedView(View):
-    """Calls on whichever engine has time; made by ``client.load_balanced_view()``."""
+    """Calls on whichever engine has time; made by ``client.load_balanced_view()``.
+
+    Attributes
+    ----------
+    waiting_limit : int or None
+        How many tasks may wait while there is no engine at all; further ones are refused.
+    """
 
     def __init__(self, client: AnyClient) -> None:
         super().__init__(client)
         self.targets = None
+        self.waiting_limit: int | None = None
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call ``f(*args, **kwargs)`` on one engine, and return at once.
@@ -58,7 +66,7 @@ class LoadBalancedView(View):
         """
         client = self.client
         if not len(client):
-            warn_of_waiting(client)
+            warn_of_waiting(client, 1, self.waiting_limit)
         function = dump_function(f)
         data, buffers = dump_arguments(args, kwargs)
         task = m.Task(
@@ -99,10 +107,10 @@ class LoadBalancedView(View):
         ordered = bool(options.pop("ordered", True))
         _refuse(options)
         check_chunksize(chunksize)
-        if not len(self.client):
-            warn_of_waiting(self.client)
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
+        if not len(self.client):
+            warn_of_waiting(self.client, -(-count // size), self.waiting_limit)
         more = None
         if chunksize is None and size > 1:
             more = functools.partial(_further_chunks, self.client, items, count, size)
@@ -216,8 +224,16 @@ def _refuse(options: dict[str, Any]) -> None:
         raise TypeError(f"map does not know the options {sorted(options)}")
 
 
-def warn_of_waiting(client: AnyClient) -> None:
-    """Nobody is there to work: said, as waiting would look like a hang."""
+def warn_of_waiting(client: AnyClient, tasks: int, limit: int | None) -> None:
+    """Nobody is there to work: said, as waiting would look like a hang.
+
+    Raises
+    ------
+    NoEnginesError
+        When more than `limit` tasks would wait.
+    """
+    if limit is not None and len(client.outstanding) + tasks > limit:
+        raise NoEnginesError(f"no engine is up, and at most {limit} tasks may wait for one")
     if any(news.event == "gave_up" for news in client.events):
         return  # then tasks do not wait: they fail, and say why
     warnings.warn(

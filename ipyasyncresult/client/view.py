@@ -102,6 +102,11 @@ class View:
         finally:
             self.set_flags(**saved)
 
+    def _repr_html_(self) -> str:
+        from ipyasyncresult.client.reprs import view_html
+
+        return view_html(self)
+
     # -- calls -----------------------------------------------------------------------------------
 
     def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -203,19 +208,42 @@ class View:
     def remote(
         self, block: bool | None = None, **flags: Any
     ) -> Callable[[Callable[..., Any]], RemoteFunction]:
-        """Decorator: calling the function calls it through this view."""
+        """Decorator: calling the function calls it through this view.
+
+        Parameters
+        ----------
+        block : bool, optional
+            Whether calls wait and return the value; by default as the view does.
+        **flags
+            Further flags of the view for these calls: ``label``, ``retries``, ...
+        """
         return lambda function: RemoteFunction(self, function, block=block, **flags)
 
     def parallel(
         self, dist: str = "b", block: bool | None = None, **flags: Any
     ) -> Callable[[Callable[..., Any]], ParallelFunction]:
-        """Decorator: calling the function gives each engine a part of the sequences."""
+        """Decorator: calling the function gives each engine a part of the sequences.
+
+        The function gets parts, not items; its ``map`` method calls it for each item.
+
+        Parameters
+        ----------
+        dist : str
+            ``'b'``: blocks, ``'r'``: like cards.
+        block : bool, optional
+            Whether calls wait and return the joined values; by default as the view does.
+        **flags
+            Further flags of the view for these calls.
+        """
         return lambda function: ParallelFunction(self, function, dist=dist, block=block, **flags)
 
     # -- tasks -----------------------------------------------------------------------------------
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
-        """Wait for results, by default for everything outstanding; False on time-out."""
+        """Wait for results or ids, by default for everything outstanding; False on time-out.
+
+        `timeout` is in seconds; -1 and None wait for ever.
+        """
         return self.client.wait(jobs, timeout)
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool = True) -> dict[str, str]:

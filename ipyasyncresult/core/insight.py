@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ipyasyncresult.core import timing
 from ipyasyncresult.core.failure import Failure
+from ipyasyncresult.core.frames import frame_of
 from ipyasyncresult.core.ledger import Ledger
-from ipyasyncresult.core.metadata import METADATA_KEYS, metadata_of, value_of
+from ipyasyncresult.core.metadata import METADATA_KEYS, MetadataList, metadata_of, value_of
 from ipyasyncresult.core.outcome import error_of, failures_in
 from ipyasyncresult.core.places import Places
 from ipyasyncresult.core.presenter import check_query, presenter
@@ -41,7 +42,7 @@ class Insight:
     @property
     def metadata(self) -> Any:
         """What is known about the task (a :class:`Metadata`), or a list of it; a snapshot."""
-        found = [metadata_of(self._with_error(record)) for record in self.records]
+        found = MetadataList(metadata_of(self._with_error(record)) for record in self.records)
         return found[0] if self._single else found
 
     def _metadata_entry(self, key: str) -> Any:
@@ -75,6 +76,16 @@ class Insight:
             row["items"] = record.items
             rows.append(row)
         return rows
+
+    def to_dataframe(self) -> Any:
+        """:meth:`to_records` as a ``pandas.DataFrame``, a row per task.
+
+        Raises
+        ------
+        ImportError
+            When pandas is not installed.
+        """
+        return frame_of(self.to_records())
 
     # -- progress and timing ---------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ import datetime as dt
 from typing import Any
 
 from ipyasyncresult.core.outputs import execute_result, rich_outputs, stream_text
+from ipyasyncresult.core.tables import html_table, text_table
 from ipyasyncresult.core.task import TaskRecord
 
-__all__ = ["METADATA_KEYS", "Metadata", "metadata_of", "value_of"]
+__all__ = ["METADATA_KEYS", "Metadata", "MetadataList", "metadata_of", "value_of"]
 
 METADATA_KEYS: tuple[str, ...] = (
     "msg_id",
@@ -49,6 +50,38 @@ class Metadata(dict[str, Any]):
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
+
+    def _known(self) -> list[tuple[str, Any]]:
+        """What there is to say; empty entries are left out."""
+        return [(key, value) for key, value in self.items() if value not in (None, "", [], {})]
+
+    def _repr_html_(self) -> str:
+        return html_table(f"task {self.get('msg_id', '')}", (), self._known())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(text_table(self._known()) if self else "{}")
+
+
+class MetadataList(list[Metadata]):
+    """The metadata of several tasks; a table, where it is shown."""
+
+    _COLUMNS = ("label", "status", "engine_id", "submitted", "started", "completed", "error")
+    _MOST = 20
+
+    def _rows(self) -> list[tuple[Any, ...]]:
+        return [
+            (index, *(one.get(key) for key in self._COLUMNS))
+            for index, one in enumerate(self[: self._MOST])
+        ]
+
+    def _repr_html_(self) -> str:
+        more = max(0, len(self) - self._MOST)
+        return html_table(f"{len(self):,} tasks", ("", *self._COLUMNS), self._rows(), more=more)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        more = [f"{len(self) - self._MOST:,} more"] if len(self) > self._MOST else []
+        table = text_table([("", *self._COLUMNS), *self._rows()])
+        printer.text("\n".join([table, *more]))
 
 
 def as_datetime(seconds: float | None) -> dt.datetime | None:

@@ -6,8 +6,11 @@ is no shell to talk to.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import enum
 import sys
+from collections.abc import Callable
 from typing import Any, Literal, TextIO
 
 __all__ = ["Frontend", "Outlet", "frontend", "outlet", "outlet_of_this_cell"]
@@ -95,8 +98,14 @@ def outlet() -> Outlet:
     return Outlet(sys.stdout, sys.stderr, _publisher(_shell()))
 
 
-def outlet_of_this_cell() -> Outlet:
+def outlet_of_this_cell(*, updates_from_anywhere: bool = False) -> Outlet:
     """As :func:`outlet`, but good for any thread and for later, while other cells run.
+
+    Parameters
+    ----------
+    updates_from_anywhere : bool
+        Let updates of displays come from whatever cell runs then.  A page finds a display by its
+        id; nbclient and its like listen to the cell that runs and to no other.
 
     A kernel's own streams and publisher say "from the cell that runs now", and their notion of
     "now" differs between versions of ipykernel (before 7 the publisher has one parent for all
@@ -117,7 +126,7 @@ def outlet_of_this_cell() -> Outlet:
     return Outlet(
         _stream_with_parent(sys.stdout, parent),
         _stream_with_parent(sys.stderr, parent),
-        _publisher_with_parent(publisher, parent),
+        _publisher_with_parent(publisher, parent, get_parent if updates_from_anywhere else None),
     )
 
 
@@ -129,22 +138,28 @@ def _stream_with_parent(stream: Any, parent: Any) -> Any:
     return own
 
 
-def _publisher_with_parent(publisher: Any, parent: Any) -> Any:
+def _publisher_with_parent(publisher: Any, parent: Any, latest: Callable[[], Any] | None) -> Any:
     if not all(hasattr(publisher, name) for name in ("pub_socket", "session", "set_parent")):
         return publisher
     own = type(publisher)(session=publisher.session, pub_socket=publisher.pub_socket)
-    return _CellPublisher(own, parent)
+    return _CellPublisher(own, parent, latest)
 
 
 class _CellPublisher:
     """A publisher of our own.  ipykernel 7.0 knows a parent only in the thread that set it."""
 
-    def __init__(self, publisher: Any, parent: Any) -> None:
+    def __init__(self, publisher: Any, parent: Any, latest: Callable[[], Any] | None) -> None:
         self._publisher = publisher
         self._parent = parent
+        self._latest = latest  # of updates: the cell that runs now
 
     def publish(self, **options: Any) -> None:
-        self._publisher.set_parent(self._parent)
+        parent = self._parent
+        if self._latest is not None and options.get("update"):
+            # In a thread without a cell of its own a kernel answers with the latest.
+            with contextlib.suppress(LookupError):
+                parent = contextvars.Context().run(self._latest)
+        self._publisher.set_parent(parent)
         self._publisher.publish(**options)
 
 

@@ -69,7 +69,7 @@ class DisplayPresenter:
         """Show a pending result under this cell, live; False where its text will do."""
         if frontend() is not Frontend.KERNEL or not settings.progress_is_wanted() or result.ready():
             return False
-        view = _live_view(result, outlet_of_this_cell())
+        view = _live_view(result, outlet_of_this_cell(updates_from_anywhere=True))
         view.announce()
         self._background.keep(LiveShow(result, view, _PATIENCE))
         return True
@@ -98,7 +98,7 @@ class DisplayPresenter:
 
     def timeline(self, result: ShownResult) -> Timeline:
         """A picture of who ran what when."""
-        return Timeline(spans_of(result.records, time.time()))
+        return Timeline(spans_of(result.records, result.now(), result.places().task))
 
     def html(self, result: ShownResult) -> str:
         """The result as a piece of HTML."""
@@ -145,7 +145,7 @@ def _view_for_now(result: ShownResult, interval: float) -> tuple[ProgressView, f
 def _view_for_later(result: ShownResult) -> ProgressView:
     """A view that another thread keeps going."""
     if frontend() is Frontend.KERNEL:
-        return _live_view(result, outlet_of_this_cell())
+        return _live_view(result, outlet_of_this_cell(updates_from_anywhere=True))
     return _text_view(result)
 
 

@@ -1,16 +1,18 @@
 """Who ran what when: spans to a picture.  Pure.
 
-A row per engine, a bar per task, coloured by how it ended, with its name on hover.  Above 2,000
-tasks bars are gathered in bins, so that the picture of a million tasks is not larger: the fuller a
-bin, the darker it is.
+The first row shows how many tasks waited, then comes a row per engine with a bar per task, coloured
+by how it ended, with its name on hover; a thin line after a bar is the time until its result was
+here.  Above 2,000 tasks bars are gathered in bins, so that the picture of a million tasks is not
+larger: the fuller a bin, the darker it is.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -23,7 +25,9 @@ _MOST_SPANS = 2000
 _MOST_BINS = 6000  # of all rows together
 
 _WIDTH, _LEFT, _RIGHT = 800, 70, 10  # pixels
-_ROW, _BAR, _AXIS = 18, 14, 24
+_ROW, _BAR, _AXIS, _LEGEND = 18, 14, 22, 18
+_POINTS = 300  # of the curve of waiting tasks
+_WAITING, _TRANSFER, _OTHER = "#9e9e9e", "#e0a030", "#888888"
 
 _COLOURS = {
     Status.DONE: "#4c9f70",
@@ -46,6 +50,8 @@ class Span(NamedTuple):
         Seconds, on one clock.
     status : Status
     label : str
+    submitted, received : float or None
+        When it was asked for, and when its result was here.
     """
 
     engine_id: int | None
@@ -53,25 +59,44 @@ class Span(NamedTuple):
     end: float
     status: Status
     label: str
+    submitted: float | None = None
+    received: float | None = None
 
 
-def spans_of(records: Iterable[TaskRecord], now: float) -> list[Span]:
+def spans_of(
+    records: Sequence[TaskRecord], now: float, name: Callable[[TaskRecord], str] | None = None
+) -> list[Span]:
     """The tasks that an engine began to run.
 
     Parameters
     ----------
-    records : iterable of TaskRecord
+    records : sequence of TaskRecord
     now : float
         Seconds since the epoch: until then the unfinished ones run.
+    name : callable, optional
+        Names a task; not asked for more tasks than can be seen one by one.
     """
     spans = []
     for index, record in enumerate(records):
-        if record.started is None:
-            continue
         start = record.started
-        end = _end(record, now)
-        label = f"task {index}" + (f" ({record.label})" if record.label else "")
-        spans.append(Span(record.engine_id, start, max(start, end), record.status, label))
+        if start is None:
+            continue
+        end = max(start, _end(record, now))
+        if name is not None and len(records) <= _MOST_SPANS:
+            label = name(record)
+        else:
+            label = f"task {index}" + (f" ({record.label})" if record.label else "")
+        spans.append(
+            Span(
+                record.engine_id,
+                start,
+                end,
+                record.status,
+                label,
+                record.submitted,
+                record.received,
+            )
+        )
     return spans
 
 
@@ -114,24 +139,19 @@ def timeline_svg(spans: Sequence[Span]) -> str:
     first, last = _limits(spans)
     scale = (_WIDTH - _LEFT - _RIGHT) / ((last - first) or 1.0)
     engines = sorted({span.engine_id for span in spans}, key=lambda e: (e is None, e or 0))
-    rows = {engine: row * _ROW for row, engine in enumerate(engines)}
-    height = len(rows) * _ROW + _AXIS
+    rows = {engine: row * _ROW for row, engine in enumerate(engines, start=1)}
+    bottom = (len(rows) + 1) * _ROW
     body = [_row_name(engine, y) for engine, y in rows.items()]
-    body += _axis(last - first, scale, len(rows) * _ROW)
+    body += _axis(last - first, scale, bottom)
+    body += _waiting(spans, first, last, scale)
     if len(spans) > _MOST_SPANS:
         count = max(20, min(600, _MOST_BINS // len(rows)))
         body += _binned(spans, rows, scale, count)
     else:
-        body += [
-            _bar(
-                _LEFT + (span.start - first) * scale,
-                rows[span.engine_id],
-                (span.end - span.start) * scale,
-                span.status,
-                f"{span.label}: {span.status.value}, {format_seconds(span.end - span.start)}",
-            )
-            for span in spans
-        ]
+        for span in spans:
+            body += _of_one(span, first, rows[span.engine_id], scale)
+    body += _legend(spans, bottom + _AXIS)
+    height = bottom + _AXIS + _LEGEND
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img" font-family="sans-serif" font-size="11">'
@@ -139,16 +159,94 @@ def timeline_svg(spans: Sequence[Span]) -> str:
     )
 
 
+def _of_one(span: Span, first: float, y: float, scale: float) -> list[str]:
+    """The bar of a task, and the line from its end to when its result was here."""
+    said = [f"{span.label}: {span.status.value}, {format_seconds(span.end - span.start)}"]
+    if span.submitted is not None and span.start > span.submitted:
+        said.append(f"waited {format_seconds(span.start - span.submitted)}")
+    end = _LEFT + (span.end - first) * scale
+    drawn = []
+    if span.received is not None and span.received > span.end:
+        said.append(f"transfer {format_seconds(span.received - span.end)}")
+        drawn.append(_line(end, y, (span.received - span.end) * scale))
+    start = _LEFT + (span.start - first) * scale
+    return [_bar(start, y, end - start, span.status, ", ".join(said)), *drawn]
+
+
+def _line(x: float, y: float, width: float, opacity: float = 1) -> str:
+    faint = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    return (
+        f'<path d="M{x:.2f} {y + _ROW - 4:g}h{width:.2f}v2h{-width:.2f}z" '
+        f'fill="{_TRANSFER}"{faint}/>'
+    )
+
+
+def _waiting(spans: Sequence[Span], first: float, last: float, scale: float) -> list[str]:
+    """The first row: how many tasks waited, as a curve."""
+    waits = [(s.submitted, s.start) for s in spans if s.submitted is not None]
+    if not waits or last <= first:
+        return []
+    width = (last - first) / _POINTS
+    steps = [0] * (_POINTS + 2)
+    for submitted, start in waits:
+        begin, end = (int((moment - first) / width) for moment in (submitted, start))
+        if end > begin:
+            steps[min(_POINTS, max(0, begin))] += 1
+            steps[min(_POINTS + 1, max(0, end))] -= 1
+    counts = list(itertools.accumulate(steps[: _POINTS + 1]))
+    most = max(counts)
+    if not most:
+        return []
+    points = []
+    for number, count in enumerate(counts):
+        x = _LEFT + number * width * scale
+        points.append(f"L{x:.1f} {_ROW - 2 - count / most * _BAR:.1f}")
+    right = _LEFT + _POINTS * width * scale
+    return [
+        _text(_LEFT - 6, _ROW - 5, "waiting", "end"),
+        (
+            f'<path d="M{_LEFT} {_ROW - 2}{"".join(points)}L{right:.1f} {_ROW - 2}z" '
+            f'fill="{_WAITING}" fill-opacity="0.55">'
+            f"<title>up to {most:,} tasks waited</title></path>"
+        ),
+    ]
+
+
+_NAMES = {
+    Status.DONE: "done",
+    Status.RUNNING: "running",
+    Status.FAILED: "failed",
+    Status.LOST: "lost",
+}
+
+
+def _legend(spans: Sequence[Span], y: float) -> list[str]:
+    """Which colour is what, for those that are there."""
+    there = {span.status for span in spans}
+    entries = [(_COLOURS[status], name) for status, name in _NAMES.items() if status in there]
+    if any(span.received is not None and span.received > span.end for span in spans):
+        entries.append((_TRANSFER, "transfer of the result"))
+    drawn, x = [], float(_LEFT)
+    for colour, name in entries:
+        drawn.append(f'<path d="M{x:g} {y + 3:g}h8v8h-8z" fill="{colour}"/>')
+        drawn.append(_text(x + 13, y + 11, name, "start"))
+        x += 30 + 6.2 * len(name)
+    return drawn
+
+
 def _limits(spans: Sequence[Span]) -> tuple[float, float]:
-    first = min((span.start for span in spans), default=0.0)
-    return first, max((span.end for span in spans), default=first)
+    """From the first submission to the last result."""
+    first = min(
+        (s.start if s.submitted is None else min(s.submitted, s.start) for s in spans), default=0.0
+    )
+    return first, max((max(span.end, span.received or span.end) for span in spans), default=first)
 
 
 def _bar(x: float, y: float, width: float, status: Status, title: str, opacity: float = 1) -> str:
     faint = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
     return (
         f'<rect x="{x:.2f}" y="{y + (_ROW - _BAR) / 2:g}" width="{max(width, 0.5):.2f}" '
-        f'height="{_BAR}" fill="{_COLOURS.get(status, "#888888")}"{faint}>'
+        f'height="{_BAR}" fill="{_COLOURS.get(status, _OTHER)}"{faint}>'
         f"<title>{_xml(title)}</title></rect>"
     )
 
@@ -188,10 +286,11 @@ def _round_step(rough: float) -> float:
 class _Bin:
     """What one engine did in one slice of time."""
 
-    __slots__ = ("busy", "tasks")
+    __slots__ = ("busy", "tasks", "transfer")
 
     def __init__(self) -> None:
         self.busy = 0.0  # seconds
+        self.transfer = 0.0  # seconds
         self.tasks: Counter[Status] = Counter()
 
     def worst(self) -> Status:
@@ -214,14 +313,14 @@ def _binned(
             one = bins.setdefault((span.engine_id, number), _Bin())
             one.tasks[span.status] += 1
             one.busy += min(span.end, left + width) - max(span.start, left)
-    return [
-        _bar(
-            _LEFT + number * width * scale,
-            rows[engine],
-            width * scale,
-            one.worst(),
-            ", ".join(f"{tasks} {status.value}" for status, tasks in one.tasks.items()),
-            min(1.0, max(0.2, one.busy / width)),
-        )
-        for (engine, number), one in bins.items()
-    ]
+            if number == end and span.received is not None:
+                one.transfer += max(0.0, span.received - span.end)
+    drawn = []
+    for (engine, number), one in bins.items():
+        x, y = _LEFT + number * width * scale, rows[engine]
+        said = ", ".join(f"{tasks} {status.value}" for status, tasks in one.tasks.items())
+        share = min(1.0, max(0.2, one.busy / width))
+        drawn.append(_bar(x, y, width * scale, one.worst(), said, share))
+        if one.transfer > 0.05 * width:
+            drawn.append(_line(x, y, width * scale, min(1.0, one.transfer / width)))
+    return drawn

@@ -14,6 +14,7 @@ import gc
 import json
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -27,6 +28,7 @@ from ipyasyncresult.engine.loop import EngineSettings, run_engine
 from ipyasyncresult.engine.memory import OutOfMemory
 from ipyasyncresult.engine.page import BEGUN, PAGE_BYTES, numbers_of
 from ipyasyncresult.engine.signalling import end_if_overdue, send_signal, signal_task
+from ipyasyncresult.wire.limits import explain_limit, raise_file_limit
 from ipyasyncresult.wire.runtime import cluster_folder, remove_folder
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
 from ipyasyncresult.worker.shell import EngineShell
@@ -143,6 +145,7 @@ class Nursery:
         self._children: dict[int, Child] = {}  # by pid
         self._settings: EngineSettings | None = None
         self._memory = OutOfMemory()
+        self._file_limit = raise_file_limit()
         self._unread = b""
         self._successor: Successor | None = None  # of the hub
         self._farewell = False  # the hub ends because it shall
@@ -259,7 +262,7 @@ class Nursery:
             pid = os.fork()
         except OSError as error:  # out of processes, memory or descriptors
             notice = {"event": "exited", "engine_id": engine_id, "uuid": uuid, "begun": 0}
-            notice["stderr"] = f"cannot start an engine: {error}"
+            notice["stderr"] = f"cannot start an engine: {explain_limit(error)}"
             self._say(notice)
             return
         if pid == 0:
@@ -275,6 +278,7 @@ class Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._file_limit)  # tasks have the user's
             os.setsid()  # a group of its own: what it starts can be ended with it
             _die_with_parent(parent)
             self._hub.close()

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from ipyasyncresult.hub.nanny import Nanny
+from ipyasyncresult.wire.limits import raise_file_limit
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
         succeeds = settings["persist"] and settings.get("transport", "ipc") == "ipc"
         nanny = Nanny(settings["engine_settings"], settings if succeeds else None)
     os.umask(0o077)
+    raise_file_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client
     serve(line, nanny)

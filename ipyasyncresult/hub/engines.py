@@ -79,6 +79,8 @@ class EngineKeeper:
         return added
 
     def _fork(self, engine_id: int, *, replaced: bool = False) -> None:
+        if not self.nanny.alive:
+            self.nanny = Nanny(self._settings.engine_settings, self.nanny.successor)
         engine = EngineState(engine_id, secrets.token_hex(8), time.time())
         if replaced:  # clients know it by number
             self._state.replaced[engine_id] = engine
@@ -196,14 +198,14 @@ class EngineKeeper:
             self._state.fail_queued(None, about)
 
     def _nursery_gone(self, printed: str, now: float) -> None:
-        """The nursery died, and its engines with it: start everything again."""
+        """The nursery died, and its engines with it.  Another one is started with the first engine
+        that takes a dead one's place: where none does, it would die for ever, too."""
         text = f"the process that watches engines died\n{printed}".rstrip()
         _log.error("%s", text)
         details = {"signal": "SIGKILL", "stderr": text}
         for engine in list(self._by_uuid.values()):
             self._verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
-        if not self._closing:
-            self.nanny = Nanny(self._settings.engine_settings, self.nanny.successor)
+        self.signaller.nursery_gone()
 
     # -- on request ------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ class Nanny:
         Of a nursery that outlived another hub: its ``engines``, and those that ``exited``.
     """
 
+    _silent: socket.socket | None = None  # the other end, when the nursery is gone
+
     def __init__(self, settings: dict[str, Any], successor: dict[str, Any] | None = None) -> None:
         self.living: dict[str, Any] | None = None
         self.successor = successor
@@ -124,6 +126,9 @@ class Nanny:
             if not data:
                 self.alive = False
                 notices.append({"event": "gone", "stderr": self._last_words()})
+                # A line that has ended would wake whoever polls it, again and again.
+                self._mine.close()
+                self._mine, self._silent = socket.socketpair()
                 break
             *lines, self._unread = (self._unread + data).split(b"\n")
             notices += [json.loads(line) for line in lines]
@@ -142,6 +147,8 @@ class Nanny:
             self._say({"farewell": True})  # else it would start another hub
         self.alive = False
         self._mine.close()
+        if self._silent is not None:
+            self._silent.close()
         self._printed.close()
         if not self._ended(patience):
             # Engines have the kernel kill them when the nursery dies.

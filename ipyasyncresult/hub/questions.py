@@ -57,6 +57,7 @@ class Questions:
         # The description must leave before the news, in which the records are filled.
         self._server.send_now(session, Answer(request, described))
         replay()
+        self._server.clients.send_news(replayed=True)
 
     def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
         """Run ended tasks again under new ids; returns the old ids whose work is not kept."""

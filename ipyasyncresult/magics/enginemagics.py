@@ -195,7 +195,7 @@ class EngineMagics(ConfiguredSettings, Magics):
             except BaseException:
                 if result.successful():
                     raise
-                self._shell.showtraceback((type(failure), failure, trace))
+                self._shell.showtraceback((type(failure), failure, trace), tb_offset=0)
         result.get()
 
     # -- under which names -----------------------------------------------------------------------

@@ -131,12 +131,16 @@ class Bridge:
         self._readers.add(reader)
         if self._looker is None:
             self._looker = asyncio.create_task(self._look_for_clusters())
-        if cluster_id is not None:
-            feed = self._feeds.get(cluster_id)
-            if feed is None:
-                feed = self._feeds[cluster_id] = _Feed(self, cluster_id)
-            feed.add(reader)
+        self.feed(reader)
         return reader
+
+    def feed(self, reader: Reader) -> None:
+        """Let it have the news of its cluster."""
+        if reader.cluster_id is not None:
+            feed = self._feeds.get(reader.cluster_id)
+            if feed is None:
+                feed = self._feeds[reader.cluster_id] = _Feed(self, reader.cluster_id)
+            feed.add(reader)
 
     def unsubscribe(self, reader: Reader) -> None:
         """No more events for this one."""
@@ -213,7 +217,7 @@ class _Feed:
         self._readers.discard(reader)
 
     def _serve(self) -> None:
-        ending: Event = ("ended", {"reason": ""})
+        reason = ""  # nobody reads any more
         try:
             client = self._bridge._client(self._cluster_id)
             first = True
@@ -222,9 +226,9 @@ class _Feed:
                 first = False
                 self._loop.call_soon_threadsafe(self._deliver, news)
         except (IpyAsyncResultError, OSError, TimeoutError, ValueError) as error:
-            ending = ("ended", {"reason": str(error)})
+            reason = str(error) or type(error).__name__
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ends
-            self._loop.call_soon_threadsafe(self._end, ending)
+            self._loop.call_soon_threadsafe(self._end, reason)
 
     def _deliver(self, news: dict[str, Any]) -> None:
         self._last = news
@@ -232,11 +236,13 @@ class _Feed:
         for reader in [*self._readers]:
             reader.put(("news", news))
 
-    def _end(self, ending: Event) -> None:
+    def _end(self, reason: str) -> None:
         self._bridge.feed_ended(self._cluster_id)
         for reader in [*self._readers]:
-            reader.put(ending)
-            reader.close()  # one that came while the thread was ending begins anew
+            if reason:
+                reader.put(("ended", {"reason": reason}))  # it goes on to hear of other clusters
+            else:
+                self._bridge.feed(reader)  # it came while the thread was ending
 
 
 def _describe_clusters() -> list[dict[str, Any]]:

@@ -395,7 +395,8 @@ class Safe(msgspec.Struct, array_like=True, tag=7):
 
 FromHub = Welcome | Refused | News | Answer | EngineNews | Closing | Notice | Safe | Segments
 
-MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+# TypeError: for a dict as a key of a dict, by msgspec up to 0.20.
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 """What the decoders raise for bytes that are no message of theirs."""
 
 encode = msgspec.msgpack.Encoder().encode

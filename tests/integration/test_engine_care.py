@@ -351,3 +351,77 @@ def test_engines_cost_few_file_descriptors() -> None:
     assert 0 <= grown[0] <= 6 * 6
     assert 0 <= grown[1] <= 6 * 6
     assert sum(grown) <= 6 * 6
+
+
+BROKEN_START = """
+import os, pathlib, sys
+import ipyasyncresult as ipar
+from ipyasyncresult.errors import StartError
+
+folder = pathlib.Path(sys.argv[1], "IPython")
+folder.mkdir()
+(folder / "__init__.py").write_text("raise ImportError('this IPython is broken')")
+os.environ["PYTHONPATH"] = str(folder.parent)
+cluster = ipar.Cluster(n=1, restart_limit=1)
+try:
+    cluster.start_and_connect_sync()
+except StartError as error:
+    print("this IPython is broken" in str(error), "no more are started" in str(error))
+"""
+
+FEW_FILES = """
+import resource
+import ipyasyncresult as ipar
+from ipyasyncresult.errors import StartError
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+try:
+    ipar.Cluster(n=20, restart_limit=0).start_and_connect_sync()
+except StartError as error:
+    print("ulimit -n" in str(error), " is 40" in str(error))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [BROKEN_START, FEW_FILES], ids=["bad import", "few files"])
+def test_engines_that_cannot_start_say_why_and_leave_nothing(
+    start_python: StartPython, tmp_path: Path, script: str
+) -> None:
+    """The leak guard sees what they leave."""
+    printed, errors = start_python(script, tmp_path).communicate(timeout=50)
+    assert printed == "True True\n", errors
+
+
+def test_a_limit_of_open_files_is_raised_for_us_and_kept_for_tasks(
+    start_python: StartPython,
+) -> None:
+    printed, errors = start_python(
+        """
+        import resource
+        import ipyasyncresult as ipar
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 4096))
+        with ipar.Cluster(n=16) as client:
+            get = lambda: __import__("resource").getrlimit(7)
+            print(len(client), set(client[:].apply_sync(get)))
+        """
+    ).communicate(timeout=50)
+    assert printed == "16 {(40, 4096)}\n", errors
+
+
+def test_without_engines_as_many_tasks_wait_as_may() -> None:
+    with ipar.Cluster(n=0) as client:
+        view = client.load_balanced_view()
+        view.waiting_limit = 3
+        with pytest.warns(UserWarning, match="no engine is up"):
+            waiting = view.map_async(abs, [-1, -2])
+        with pytest.raises(ipar.errors.NoEnginesError, match="at most 3"):
+            view.map_async(abs, [-3, -4])
+        with pytest.warns(UserWarning, match="no engine is up"):
+            one = view.apply_async(abs, -3)
+        with pytest.raises(ipar.errors.NoEnginesError, match="at most 3"):
+            view.apply_async(abs, -4)
+        client.add_engines(1)
+        assert waiting.get(SOON) == [1, 2]
+        assert one.get(SOON) == 3
+        assert view.map_sync(abs, range(-9, 0)) == list(range(9, 0, -1))

@@ -331,7 +331,7 @@ class Notebook:
         """A picture of all of it."""
         height = self.page.evaluate(FULL_HEIGHT)
         self.page.set_viewport_size({"width": WIDTH, "height": height})
-        _keep(name, self.page.locator(PANEL).screenshot())
+        keep_picture(name, self.page.locator(PANEL).screenshot())
         self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
 
@@ -373,10 +373,11 @@ class Cell:
 
     def screenshot(self, name: str) -> None:
         """A picture of it."""
-        _keep(name, self._element.screenshot())
+        keep_picture(name, self._element.screenshot())
 
 
-def _keep(name: str, picture: bytes) -> None:
+def keep_picture(name: str, picture: bytes) -> None:
+    """Leave a picture for people to look at."""
     # Playwright would write the file in a thread of its own, and keep that.
     ARTIFACTS.mkdir(exist_ok=True)
     (ARTIFACTS / f"{name}.png").write_bytes(picture)

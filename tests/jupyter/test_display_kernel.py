@@ -265,7 +265,8 @@ live.join()
 assert _ is not None and not engines.result._tally.followers
 print("mine")
 """)
-    updates = displays_of(seen, asking, "update_display_data")
+    # From the cell that runs: nbclient would not hear of them otherwise.
+    updates = displays_of(seen, later, "update_display_data")
     assert [WIDGET in update["data"] for update in updates] == [True, False]
     assert updates[-1]["data"]["text/plain"].startswith("work: 3/3 done")
     ids = {shown["transient"]["display_id"] for shown in [first, *updates]}
@@ -301,13 +302,13 @@ with engines.result.show_live():
 def test_one_setting_turns_widgets_off(kernel: Kernel) -> None:
     kernel.run("from ipyasyncresult.display import settings; settings.widgets = False")
     asking, seen = kernel.run("engines = Engines(1); engines.result")
-    _, later = kernel.run("""
+    ending, later = kernel.run("""
 (live,) = [t for t in threading.enumerate() if t.name == "ipyasyncresult-live"]
 engines.feed(0, end=True)
 live.join()
 settings.widgets = None
 """)
-    shown = [*displays_of(seen, asking), *displays_of(later, asking, "update_display_data")]
+    shown = [*displays_of(seen, asking), *displays_of(later, ending, "update_display_data")]
     assert [set(one["data"]) for one in shown] == [{"text/plain", "text/html"}] * len(shown)
     assert shown[-1]["data"]["text/plain"].startswith("work: 1/1 done")
     assert [m for m in [*seen, *later] if m["msg_type"] == "comm_open"] == []

@@ -17,15 +17,19 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-@pytest.fixture(scope="module")
-def quickstart() -> nbformat.NotebookNode:
-    """The quickstart after *Run all*; nbclient raises when a cell does."""
-    source = (NOTEBOOKS / "quickstart.ipynb").read_text()
+def executed(name: str) -> nbformat.NotebookNode:
+    """A notebook after *Run all*; nbclient raises when a cell does."""
+    source = (NOTEBOOKS / f"{name}.ipynb").read_text()
     notebook: nbformat.NotebookNode = nbformat.reads(source, as_version=4)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3")
     # Not execute(): it leaves an event loop open in this thread.
     asyncio.run(client.async_execute(cwd=str(NOTEBOOKS)))
     return notebook
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> nbformat.NotebookNode:
+    return executed("quickstart")
 
 
 def outputs(notebook: nbformat.NotebookNode, source: str) -> list[dict[str, Any]]:
@@ -85,3 +89,73 @@ def engine_of(output: dict[str, Any]) -> int:
 
 def test_the_summary_says_how_much_faster_it_was(quickstart: nbformat.NotebookNode) -> None:
     assert re.search(r"\d\.\dx on \d+ engine", text(quickstart, "result.summary()"))
+
+
+# ------------------------------------------------------------------------------- one topic each
+
+
+def shown(notebook: nbformat.NotebookNode, source: str, mime: str = "text/plain") -> str:
+    """What the displays of a cell show in the end."""
+    cell = outputs(notebook, source)
+    return "\n".join(output["data"][mime] for output in cell if mime in output.get("data", {}))
+
+
+def test_live_progress_stays_as_html_and_text() -> None:
+    notebook = executed("live-progress")
+    for source in (
+        "result = view.map_async",
+        "wait_interactive()\nprint",
+        "with again.show_live()",
+    ):
+        assert re.match(r"simulate: 24/24 done in .* s", shown(notebook, source))
+        assert "24/24" in shown(notebook, source, "text/html")
+    assert re.search(r"best: 0\.\d", text(notebook, "with again.show_live()"))
+    assert shown(notebook, "values = await") == "6"
+
+
+def test_outputs_and_plots_are_shown_in_every_grouping() -> None:
+    notebook = executed("outputs-and-plots")
+    engines = text(notebook, "rank =").count("this engine draws")
+    assert engines >= 1
+    drawn = [
+        engine_of(before)
+        for before, picture in pairwise(outputs(notebook, 'groupby="order"'))
+        if "image/png" in picture.get("data", {})
+    ]
+    assert drawn == [*range(engines), *range(engines)]
+    assert text(notebook, "power 2$").count("drew power 2") == engines
+    bars = shown(notebook, "training.stream_output()")
+    assert bars.count("epoch 4/4") == 4
+    assert "\x1b[32mrun 0\x1b[0m" in bars
+    assert "run 2 did not converge" in text(notebook, "training.stream_output()", "stderr")
+    assert shown(notebook, "training.stderr") == "['run 2 did not converge']"
+
+
+def test_errors_are_caught_counted_and_retried() -> None:
+    notebook = executed("errors-and-retries")
+    assert "2 x ZeroDivisionError: division by zero" in shown(
+        notebook, "result.wait()\nresult", "text/html"
+    )
+    said = text(notebook, "except ipar.CompositeError")
+    assert "2 of 6 failed:" in said
+    assert "[engine " in said
+    assert shown(notebook, "first.retry_failed()") == "[0, 1, 2, 3, 4, 5]"
+    assert shown(notebook, "retries=1") == "[0, 1, 2, 3, 4, 5]"
+
+
+def test_the_timeline_shows_what_came_last() -> None:
+    notebook = executed("timeline-and-tuning")
+    assert "slowest: item 20: 400" in text(notebook, "long_last = ")
+    assert "waiting" in shown(notebook, "long_last.timeline()", "image/svg+xml")
+    assert "slowest: item 0: 400" in text(notebook, "long_first = ")
+    assert "True" in text(notebook, "chunks are worth it")
+    assert "count" in shown(notebook, "to_dataframe()")
+
+
+def test_work_of_a_notebook_that_was_killed_comes_back() -> None:
+    notebook = executed("coming-back")
+    assert shown(notebook, "YESTERDAY") == "-9"
+    assert shown(notebook, "sum(result.get())") == "(2470, 20)"
+    assert text(notebook, 'grep="seed 1').count(" done") == 10
+    assert "20 tasks on 2 engines" in shown(notebook, "result.timeline()")
+    assert "20 tasks are known" in text(notebook, "hub_history()")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -443,3 +444,57 @@ def test_without_a_presenter_an_interactive_wait_prints_how_far_it_is(
     with pytest.raises(TimeoutError):
         ar.wait_interactive(0.002, timeout=0.01)
     assert "1/2 f\n" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------ for people to read
+
+
+class Printer:
+    """IPython's, as far as it is used."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def text(self, text: str) -> None:
+        self.said += text
+
+
+def test_metadata_shows_what_is_known_and_nothing_else(client: FakeClient) -> None:
+    ar = client.submit("f", label="fit")
+    client.start(ar.msg_ids[0], 1)
+    printer = Printer()
+    ar.metadata._repr_pretty_(printer, False)
+    lines = dict(line.split(None, 1) for line in printer.said.splitlines())
+    assert lines["label"] == "fit"
+    assert lines["engine_id"] == "1"
+    assert "completed" not in lines
+    assert "fit" in ar.metadata._repr_html_()
+
+
+def test_the_metadata_of_many_tasks_is_a_table(client: FakeClient) -> None:
+    ar = client.submit("f", 25)
+    client.finish(ar.msg_ids[0], engine=1)
+    printer = Printer()
+    ar.metadata._repr_pretty_(printer, False)
+    lines = printer.said.splitlines()
+    assert lines[0].split()[:3] == ["label", "status", "engine_id"]
+    assert lines[1].split()[:3] == ["0", "ok", "1"]
+    assert lines[-1] == "5 more"
+    assert "5 more" in ar.metadata._repr_html_()
+
+
+def test_a_result_is_a_table_of_pandas(client: FakeClient) -> None:
+    ar = client.submit("f", 3)
+    client.finish(ar.msg_ids[1], engine=1, duration=2.0)
+    frame = ar.to_dataframe()
+    assert list(frame["status"]) == ["pending", "ok", "pending"]
+    assert frame.loc[1, "duration"] == 2.0
+    assert client.submit("f", 0).to_dataframe().empty
+
+
+def test_without_pandas_the_extra_is_named(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"pip install 'ipyasyncresult\[pandas\]'"):
+        client.submit("f", 1).to_dataframe()

@@ -12,6 +12,7 @@ from ipyasyncresult import AsyncHubResult, AsyncMapResult, AsyncResult, TimeoutE
 from ipyasyncresult.core.hubresult import AsyncHubMapResult
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import (
+    CapabilityError,
     CompositeError,
     EngineError,
     HubError,
@@ -394,6 +395,64 @@ def test_retry_runs_what_failed_and_keeps_what_is_good(client: FakeClient) -> No
         client.finish(msg_id, number)
     assert again.get() == [1, 0, 1]
     assert not ar.successful()
+
+
+def test_a_retry_in_place_lets_those_who_wait_have_the_new_values(client: FakeClient) -> None:
+    ar = client.submit("f", 3)
+    first, second, third = ar.msg_ids
+    done: list[AsyncResult] = []
+    ar.add_done_callback(done.append)
+    client.fail(first, ValueError("x"))
+    client.finish(second, 2)
+    assert ar.retry_failed(in_place=True) is ar
+    assert ar.counts() == (3, 1, 0, 0)
+    assert ar.msg_ids[1:] == [second, third]
+    client.finish(third, 3)
+    assert not ar.ready()
+    assert done == []
+    client.finish(ar.msg_ids[0], 1)
+    assert ar.get() == [1, 2, 3]
+    assert ar.successful()
+    assert done == [ar]
+
+
+def test_a_retry_in_place_keeps_an_unordered_iteration_whole(client: FakeClient) -> None:
+    ar = client.submit_map([1] * 3, ordered=False)
+    values = iter(ar)
+    client.finish(ar.msg_ids[2], ["third"])
+    assert next(values) == "third"
+    client.fail(ar.msg_ids[0], ValueError("x"))
+    ar.retry_failed(in_place=True)
+    client.finish(ar.msg_ids[1], ["second"])
+    client.finish(ar.msg_ids[0], ["first"])
+    assert list(values) == ["second", "first"]
+
+
+def test_a_result_that_has_ended_is_not_retried_in_place(client: FakeClient) -> None:
+    ar = client.submit("f", 1)
+    client.fail(ar.msg_ids[0], ValueError("x"))
+    with pytest.raises(ValueError, match="in_place needs a result that has not ended"):
+        ar.retry_failed(in_place=True)
+
+
+def test_a_retry_that_the_client_refuses_leaves_the_result_as_it_was(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ar = client.submit("f", 2)
+    client.fail(ar.msg_ids[0], ValueError("x"))
+    done: list[AsyncResult] = []
+    ar.add_done_callback(done.append)
+
+    def refuse(records: object) -> list[Any]:
+        client.finish(ar.msg_ids[1], 2)  # the last one ends meanwhile
+        raise CapabilityError("no work is kept")
+
+    monkeypatch.setattr(client, "resubmit_records", refuse)
+    with pytest.raises(CapabilityError):
+        ar.retry_failed(in_place=True)
+    assert ar.ready()
+    assert done == [ar]
+    assert ar.ok == [2]
 
 
 def test_retry_of_a_good_result_gives_its_values_again(client: FakeClient) -> None:

@@ -111,3 +111,53 @@ def test_the_picture_shows_itself() -> None:
     assert picture._repr_svg_() in picture._repr_html_()
     assert repr(picture) == "<Timeline: 1 tasks on 1 engines, 2 s>"
     assert repr(Timeline([])) == "<Timeline: nothing has run>"
+
+
+# -------------------------------------------------------------------------- waiting and transfer
+
+
+def texts(svg: str) -> list[str]:
+    return [text.text or "" for text in ET.fromstring(svg).findall(f"{SVG}text")]
+
+
+def test_waiting_and_transfer_can_be_seen() -> None:
+    spans = [
+        Span(0, 1.0, 2.0, Status.DONE, "task 0", 0.0, 2.5),
+        Span(0, 2.0, 3.0, Status.FAILED, "task 1", 0.0, 3.0),
+    ]
+    svg = timeline_svg(spans)
+    first, second = bars(svg)
+    assert title(first) == "task 0: ok, 1 s, waited 1 s, transfer 0.5 s"
+    assert title(second) == "task 1: error, 1 s, waited 2 s"
+    # The picture begins with the submission and ends with the last result.
+    width = float(first.get("width", 0))
+    assert float(first.get("x", 0)) == pytest.approx(70 + width, abs=0.1)
+    assert "waiting" in texts(svg)
+    assert texts(svg)[-3:] == ["done", "failed", "transfer of the result"]
+    assert "up to 2 tasks waited" in svg
+
+
+def test_nothing_waits_where_nobody_knows() -> None:
+    svg = timeline_svg([Span(0, 1.0, 2.0, Status.DONE, "task 0")])
+    assert "waiting" not in texts(svg)
+
+
+def test_a_hundred_thousand_tasks_are_a_small_picture() -> None:
+    spans = [
+        Span(i % 8, i * 0.001, i * 0.001 + 0.008, Status.DONE, "", 0.0, i * 0.001 + 0.01)
+        for i in range(100_000)
+    ]
+    svg = timeline_svg(spans)
+    assert len(svg) < 1_500_000
+    assert "up to 99," in svg
+    assert "transfer of the result" in svg
+
+
+def test_tasks_are_named_by_their_result_unless_there_are_too_many() -> None:
+    records = [record(0, 10.0, 2.0), record(1, 11.0, 1.0)]
+    assert [span.label for span in spans_of(records, 20.0, lambda r: f"engine {r.engine_id}")] == [
+        "engine 0",
+        "engine 1",
+    ]
+    many = [record(0, 10.0, 2.0)] * 3000
+    assert spans_of(many, 20.0, lambda r: 1 / 0)[5].label == "task 5"  # type: ignore[arg-type, return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -318,7 +319,7 @@ def test_errors_of_both_sides_are_reported(
     client.act = fail
     outcome = shell.run_cell("%%px --local\nhere = {}\nhere['missing']")
     assert isinstance(outcome.error_in_exec, CompositeError)
-    shown = capsys.readouterr().out
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)  # colours of IPython 8
     assert shown.index("KeyError: 'missing'") < shown.index("3 x ValueError: there")
     assert "here['missing']" in shown
 
