@@ -267,12 +267,12 @@ def test_a_file_that_lies_on_another_machine_is_recognised() -> None:
     """Over a network, WAL works by luck at best: it is not used there."""
     mounts = """\
 22 1 8:1 / / rw - ext4 /dev/sda1 rw
-40 22 0:50 / /home rw - nfs4 server:/home rw
-41 40 0:51 / /home/me/with\\040space rw - tmpfs tmpfs rw
+40 22 0:50 / /srv rw - nfs4 server:/srv rw
+41 40 0:51 / /srv/me/with\\040space rw - tmpfs tmpfs rw
 """
     assert file_system(Path("/var/x"), mounts) == "ext4"
-    assert file_system(Path("/home/me/x"), mounts) == "nfs4"
-    assert file_system(Path("/home/me/with space/x"), mounts) == "tmpfs"
+    assert file_system(Path("/srv/me/x"), mounts) == "nfs4"
+    assert file_system(Path("/srv/me/with space/x"), mounts) == "tmpfs"
 
 
 def test_the_file_is_the_users_alone_and_one_that_is_not_is_refused(name: str) -> None:
