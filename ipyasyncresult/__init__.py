@@ -16,9 +16,11 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.core.presenter import Presenter, install_presenter
 
 if TYPE_CHECKING:
+    from ipyasyncresult.backends.connecting import connect
+    from ipyasyncresult.backends.joblib import register_joblib_backend
+    from ipyasyncresult.backends.tracking import track
     from ipyasyncresult.client.client import Client
     from ipyasyncresult.client.cluster import Cluster
-    from ipyasyncresult.client.connect import connect
     from ipyasyncresult.client.directview import DirectView
     from ipyasyncresult.client.executor import EngineExecutor
     from ipyasyncresult.client.loadbalanced import LoadBalancedView
@@ -57,7 +59,9 @@ __all__ = [
     "check_ready",
     "connect",
     "load_ipython_extension",
+    "register_joblib_backend",
     "require",
+    "track",
     "unload_ipython_extension",
 ]
 
@@ -81,8 +85,10 @@ _HOMES = {
     "TaskTimeout": "errors",
     "TimeoutError": "errors",
     "check_ready": "core.asyncresult",
-    "connect": "client.connect",
+    "connect": "backends.connecting",
+    "register_joblib_backend": "backends.joblib",
     "require": "worker.functions",
+    "track": "backends.tracking",
 }
 
 

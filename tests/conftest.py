@@ -29,8 +29,12 @@ LASTING_THREADS = {
     "IPythonHistorySavingThread": "one per IPython shell; ends with the process",
     "TMonitor": "tqdm's own; one per process, for good",
     "GarbageCollectorThread": "pyzmq's own, for what was sent without a copy; as above",
+    "Dask-": "pools that all Dask clients of a process share, for good",
 }
 """Threads that outlive a test by design, by the start of their name or by their type's name."""
+
+LASTING_PROCESSES = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
+"""Helpers of multiprocessing and loky, one per process that uses them, for good."""
 
 
 # --------------------------------------------------------------------------- a home for the run
@@ -69,13 +73,14 @@ def runtime_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def leak_guard(runtime_dir: Path) -> Iterator[None]:
+def leak_guard(runtime_dir: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a thread, a process, a socket or a file of ours behind.
 
     What fixtures of a wider scope made before the test is theirs, and so is what grows from it
     later (an engine that takes the place of a killed one).
     """
-    before = Snapshot.take(runtime_dir)
+    marked = request.node.get_closest_marker("library_connections") is not None
+    before = Snapshot.take(runtime_dir, connections=not marked)
     yield
     leaks = before.leaks_after_grace()
     if leaks:
@@ -91,10 +96,13 @@ class Snapshot:
     threads: frozenset[threading.Thread]
     sockets: frozenset[str]
     files: frozenset[Path]
+    connections: bool
+    """Whether threads and sockets count."""
 
     @classmethod
-    def take(cls, runtime: Path) -> Snapshot:
+    def take(cls, runtime: Path, *, connections: bool = True) -> Snapshot:
         return cls(
+            connections=connections,
             runtime=runtime,
             pids=frozenset(psutil.pids()),
             threads=frozenset(threading.enumerate()),
@@ -115,10 +123,13 @@ class Snapshot:
         return leaks
 
     def leaks(self) -> list[str]:
-        return [
+        connections = [
             *(f"thread {thread.name!r}" for thread in self.new_threads()),
-            *(f"process {describe(process)}" for process in self.processes()),
             *(f"open {name}" for name in sorted(open_sockets() - self.sockets)),
+        ]
+        return [
+            *(connections if self.connections else ()),
+            *(f"process {describe(process)}" for process in self.processes()),
             *(f"file {path}" for path in sorted(ours(self.runtime) - self.files)),
         ]
 
@@ -130,7 +141,9 @@ class Snapshot:
         return [
             process
             for pid in frozenset(psutil.pids()) - self.pids
-            if (process := alive(pid)) is not None and self.is_leaked(process)
+            if (process := alive(pid)) is not None
+            and self.is_leaked(process)
+            and not any(name in describe(process) for name in LASTING_PROCESSES)
         ]
 
     def is_leaked(self, process: psutil.Process) -> bool:

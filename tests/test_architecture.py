@@ -50,7 +50,9 @@ PUBLIC_NAMES: list[str] = [
     "check_ready",
     "connect",
     "load_ipython_extension",
+    "register_joblib_backend",
     "require",
+    "track",
     "unload_ipython_extension",
 ]
 """What ``ipyasyncresult`` exports; a new name is public API and belongs into docs and changelog."""

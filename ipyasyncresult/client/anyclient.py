@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ipyasyncresult.client.targets import Targets, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
-from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import TaskRecord
@@ -30,7 +30,7 @@ class AnyClient(ClientProtocol, Protocol):
     """
 
     cluster_id: str
-    capabilities: Capabilities
+    capabilities: Capabilities = OWN_ENGINES
     events: list[m.EngineNews]
     block: bool = False  # of new views
 

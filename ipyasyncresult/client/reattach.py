@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
     from ipyasyncresult.core.asyncresult import AsyncResult
 
-__all__ = ["client_for", "forget_client", "newest_client", "reattach", "register_client"]
+__all__ = [
+    "client_for",
+    "forget_client",
+    "known_client",
+    "newest_client",
+    "reattach",
+    "register_client",
+]
 
 _clients: weakref.WeakValueDictionary[str, AnyClient] = weakref.WeakValueDictionary()
 
@@ -51,3 +58,9 @@ def client_for(cluster_id: str) -> AnyClient:
 def reattach(cluster_id: str, msg_ids: Any) -> AsyncResult:
     """The result that was pickled: asked for at the hub of its cluster."""
     return client_for(cluster_id).get_result(msg_ids)
+
+
+def known_client(cluster_id: str) -> AnyClient | None:
+    """The open client of this process for a cluster, or None."""
+    client = _clients.get(cluster_id)
+    return None if client is None or client.closed else client

@@ -33,6 +33,8 @@ class Capabilities:
         Results can be had from another process, after this one has ended.
     retry : bool
         The work of failed tasks is kept and can be submitted again.
+    time_limits : bool
+        ``view.timeout``: a task that takes longer is ended.
     """
 
     backend: str
@@ -45,6 +47,7 @@ class Capabilities:
     interrupt_running: bool = True
     stored_results: bool = True
     retry: bool = True
+    time_limits: bool = True
 
 
 OWN_ENGINES = Capabilities("own engines")

@@ -211,10 +211,24 @@ class Capture:
         for name, ours, before in self._replaced:
             if getattr(sys, name) is ours:  # and nobody put another one there meanwhile
                 setattr(sys, name, before)
+        for name in ("stdout", "stderr"):
+            if type(stream := getattr(sys, name)) is SharedStream:  # of `renew`
+                setattr(sys, name, stream.original)
         self._replaced = []
         if self._saved_fds is not None:
             self._restore_fds()
         _installed = None
+
+    def renew(self) -> None:
+        """In a process that is somebody else's: who put other streams in place (a redirection, a
+        test) gets what it is meant to get, and tasks still write to us."""
+        if type(sys.stdout) is SharedStream and type(sys.stderr) is SharedStream:
+            return
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if type(stream) is not SharedStream:
+                kind: OutputKind = "stdout" if name == "stdout" else "stderr"
+                setattr(sys, name, SharedStream(kind, stream, _of_context.get))
 
     def _replace(self, name: str, ours: object) -> None:
         self._replaced.append((name, ours, getattr(sys, name)))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.errors import CapabilityError, SerializationError
 from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.chunks import ChunkResult, apply_chunk, fail_unpicklable
@@ -22,7 +20,7 @@ from ipyasyncresult.worker.timelimit import TimeLimit, task_timeout
 if TYPE_CHECKING:
     from ipyasyncresult.worker.shell import EngineShell
 
-__all__ = ["Outcome", "Runner", "run_function"]
+__all__ = ["Outcome", "Runner"]
 
 
 class Outcome:
@@ -287,25 +285,3 @@ class _Cell:
 
     def describe(self, error: BaseException) -> bytes:
         return describe_failure(error, ansi=self.shell.cell_traceback if self.shell else "")
-
-
-_process_runner: Runner | None = None
-_process_lock = threading.Lock()
-
-
-def run_function(
-    function: bytes, arguments: bytes, buffers: Iterable[Buffer] = ()
-) -> tuple[Outcome, list[Output]]:
-    """Run one call in a process that is somebody else's (a pool's, Dask's).  Any thread.
-
-    What the process writes outside of such calls goes where it always went.  Never raises.
-    """
-    global _process_runner
-    with _process_lock:
-        if _process_runner is None:
-            capture = Capture(redirect_fds=False)
-            capture.install()
-            _process_runner = Runner(capture)
-    recorder = Recorder()
-    outcome = _process_runner.run_call(function, arguments, buffers, recorder=recorder)
-    return outcome, recorder.take()

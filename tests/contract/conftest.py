@@ -5,6 +5,8 @@ A new backend joins by a class with these verbs, and its name in ``BACKENDS``.
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
 import pickle
 import queue
 import subprocess
@@ -17,13 +19,15 @@ from typing import Any, NamedTuple, Protocol
 import cloudpickle
 import pytest
 
-from ipyasyncresult import AsyncMapResult, AsyncResult, Client, Cluster
+from ipyasyncresult import AsyncMapResult, AsyncResult, Client, Cluster, LoadBalancedView, connect
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.testing import FakeClient
 from ipyasyncresult.worker.functions import dump_arguments, dump_function, load_result
 
 ENGINES = 2
+SOON = 30.0
+"""Seconds after which waiting is given up."""
 
 
 class Backend(Protocol):
@@ -93,7 +97,7 @@ class Work(NamedTuple):
 
 LEAST_ENGINE = """
 import pickle, sys
-from ipyasyncresult.worker.runner import run_function
+from ipyasyncresult.worker.guest import run_function
 
 answers = sys.stdout.buffer
 while True:
@@ -175,8 +179,9 @@ class LeastBackend:
                 process.stdin.write(pickle.dumps(tuple(work)))
                 process.stdin.flush()
                 self._tell(record, work, *pickle.load(process.stdout))
-            except (EOFError, BrokenPipeError):
-                return  # closed
+            except (EOFError, BrokenPipeError):  # closed, or it died
+                self.client.lose(record.msg_id, engine=number)
+                return
 
     def _tell(
         self, record: TaskRecord, work: Work, ok: bool, body: bytes, outputs: list[Output]
@@ -199,12 +204,143 @@ class LeastBackend:
             process.communicate()
 
 
+# ------------------------------------------------------------------- engines of other libraries
+
+
+class Foreign:
+    """A client over a cluster of somebody else's."""
+
+    client: Any
+
+    def __init__(self) -> None:
+        self._view: LoadBalancedView = self.client.load_balanced_view()
+
+    def call(self, f: Callable[..., Any], *args: Any) -> AsyncResult:
+        return self._view.apply_async(f, *args)
+
+    def map(
+        self, f: Callable[..., Any], items: Sequence[Any], *, ordered: bool = True
+    ) -> AsyncMapResult:
+        return self._view.map_async(f, items, chunksize=1, ordered=ordered)
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        found: AsyncResult = self.client.get_result(ids_of(result))
+        return found
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class ExecutorBackend(Foreign):
+    """Whatever is a ``concurrent.futures.Executor``."""
+
+    def __init__(self, executor: concurrent.futures.Executor, **end: Any) -> None:
+        self.executor = executor
+        self.workers_are_threads = isinstance(executor, concurrent.futures.ThreadPoolExecutor)
+        self._end = end
+        self.client = connect(executor)
+        super().__init__()
+        # From now on every worker is there.
+        self._view.map_sync(lambda _: threading.Event().wait(0.1), range(ENGINES), chunksize=1)
+
+    def close(self) -> None:
+        super().close()
+        # A task may wait for a gate that is opened after this.
+        self.executor.shutdown(wait=False, **self._end)
+
+
+def process_pool() -> Backend:
+    # Not a fork: this process has threads.
+    context = multiprocessing.get_context("spawn")
+    return ExecutorBackend(concurrent.futures.ProcessPoolExecutor(ENGINES, mp_context=context))
+
+
+def thread_pool() -> Backend:
+    return ExecutorBackend(concurrent.futures.ThreadPoolExecutor(ENGINES))
+
+
+def loky_pool() -> Backend:
+    import loky
+
+    return ExecutorBackend(loky.ProcessPoolExecutor(ENGINES), kill_workers=True)
+
+
+class DaskBackend(Foreign):
+    """Scheduler and workers of Dask, as ``LocalCluster`` starts them."""
+
+    def __init__(self) -> None:
+        import distributed
+
+        self._cluster = distributed.LocalCluster(
+            n_workers=ENGINES, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        )
+        scheduler: Any = self._cluster.scheduler
+        scheduler.allowed_failures = 0  # one death is enough to know
+        self.client = connect(self._cluster)
+        self._second = connect(self._cluster.scheduler_address)
+        super().__init__()
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        self.client.wait_until_kept(SOON)
+        found: AsyncResult = self._second.get_result(ids_of(result))
+        return found
+
+    def close(self) -> None:
+        super().close()
+        self._second.close()
+        self._cluster.close()
+
+
+class IpyparallelBackend(Foreign):
+    """Controller and engines of ipyparallel."""
+
+    def __init__(self) -> None:
+        import ipyparallel
+
+        self._cluster = ipyparallel.Cluster(
+            n=ENGINES,
+            delay=0,
+            log_level=40,
+            controller_args=["--HeartMonitor.period=500", "--IPController.log_level=40"],
+        )
+        self._cluster.start_cluster_sync()
+        self._own = self._cluster.connect_client_sync()
+        self._own.wait_for_engines(ENGINES, interactive=False)
+        self.client = connect(self._own)
+        self._second = connect(self._cluster)
+        super().__init__()
+
+    def seen_by_others(self, result: AsyncResult) -> AsyncResult:
+        self.client.wait_until_kept(SOON)
+        found: AsyncResult = self._second.get_result(ids_of(result))
+        return found
+
+    def close(self) -> None:
+        super().close()
+        self._second.close()
+        self._own.close()
+        self._cluster.stop_cluster_sync()
+
+
 # ------------------------------------------------------------------------------------ fixtures
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"own": OwnEngines, "least": LeastBackend}
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "own": OwnEngines,
+    "least": LeastBackend,
+    "processes": process_pool,
+    "threads": thread_pool,
+    "loky": loky_pool,
+    "dask": DaskBackend,
+    "ipyparallel": IpyparallelBackend,
+}
 
 
-@pytest.fixture(scope="module", params=sorted(BACKENDS))
+def _params() -> list[Any]:
+    marks = {key: [pytest.mark.library_connections] for key in ("dask", "ipyparallel")}
+    return [pytest.param(name, marks=marks.get(name, ())) for name in sorted(BACKENDS)]
+
+
+@pytest.fixture(scope="module", params=_params())
 def make_backend(request: pytest.FixtureRequest) -> Callable[[], Backend]:
     return BACKENDS[request.param]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -271,6 +273,52 @@ def test_a_pickled_result_is_a_few_ids(backend: Backend) -> None:
     data = pickle.dumps(result)
     assert len(data) < 500
     assert pickle.loads(data).get(SOON) == [0, 1, 4]
+
+
+def test_progress_counts_what_has_ended(backend: Backend, gate: Gate) -> None:
+    def work(x: int) -> int:
+        if x == 2:
+            gate.wait()
+        return x
+
+    result = backend.map(work, range(3), ordered=False)
+    arrived = iter(result)
+    assert {next(arrived), next(arrived)} == {0, 1}
+    assert (result.progress, result.counts().total, result.ready()) == (2, 3, False)
+    gate.open()
+    result.get(SOON)
+    assert (result.progress, result.counts().failed) == (3, 0)
+
+
+@pytest.mark.parametrize("groupby", ["type", "engine", "order", "time", "task"])
+def test_outputs_are_shown_in_every_grouping(
+    backend: Backend, capsys: pytest.CaptureFixture[str], groupby: str
+) -> None:
+    result = backend.map(invert, [1, 2])
+    result.wait(SOON)
+    capsys.readouterr()
+    result.display_outputs(groupby=groupby)
+    shown = capsys.readouterr().out
+    assert shown.count("inverting") == 2
+    assert "inverting 1" in shown
+
+
+@pytest.mark.timeout(120)
+def test_the_death_of_a_worker_is_told(make_backend: Callable[[], Any]) -> None:
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    backend = make_backend()
+    try:
+        if getattr(backend, "workers_are_threads", False):
+            pytest.skip("a thread does not die alone")
+        done, lost = backend.call(square, 3), backend.call(die)
+        with pytest.raises(ipar.EngineError):
+            lost.get(4 * SOON)
+        assert lost.status == "lost"
+        assert done.get(SOON) == 9
+    finally:
+        backend.close()
 
 
 def test_closing_resolves_what_is_under_way(make_backend: Callable[[], Any], gate: Gate) -> None:

@@ -159,6 +159,12 @@ def test_events_tell_what_happens_as_it_happens(
             (result.msg_ids[0], "ok")
         ]
         assert told["calls"][0]["counts"] == {"ok": 1}
+        with Client("lab") as other:  # to whom all of it is told again
+            other.get_result(result.msg_ids).wait()
+        client[0].apply_sync(int)
+        until(news, lambda one: one["ends"])
+        calls = script.send("GET", "/api/clusters/lab/calls?limit=2").json()
+        assert [call["counts"] for call in calls] == [{"ok": 1}, {"ok": 1}]
     assert result.get() == "through"
 
 

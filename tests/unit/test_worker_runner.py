@@ -18,7 +18,7 @@ from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.functions import dump_arguments, dump_function, load_result
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.reply import ExecuteReply
-from ipyasyncresult.worker.runner import Outcome, Runner, run_function
+from ipyasyncresult.worker.runner import Outcome, Runner
 from ipyasyncresult.worker.streams import TaskStream
 
 
@@ -184,17 +184,6 @@ def test_prints_go_to_the_task_and_not_to_the_process(capsys: pytest.CaptureFixt
         Runner(capture).run_call(dump_function(speak), arguments, recorder=recorder)
     outputs = recorder.take()
     assert [(o.kind, o.text) for o in outputs] == [("stdout", "hello\n"), ("stderr", "hello\n")]
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_pool_worker_runs_a_function_with_its_outputs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with installed() as capture:
-        monkeypatch.setattr("ipyasyncresult.worker.runner._process_runner", Runner(capture))
-        outcome, outputs = run_function(dump_function(speak), *dump_arguments(("hello",), {}))
-    assert load_result(outcome.body, outcome.buffers) is None
-    assert stream_text(outputs, "stderr") == "hello\n"
     assert capsys.readouterr() == ("", "")
 
 

@@ -1,0 +1,77 @@
+"""Dask distributed: its workers as engines, its scheduler as the one who keeps results.
+
+::
+
+    client ── client.map(run_on_worker, ids, works, key=ids) ──▶ scheduler ──▶ worker
+      ▲ ▲                                                                    run_live
+      │ └── events of a topic: started, pieces of output ◀─────────────────────┤
+      └──── gather, many at once: the Delivery ◀───────────────────────────────┘
+
+A task's key is its id.  What was submitted is published as a data set of the scheduler, so that it
+outlives this client and is found again by id or label.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipyasyncresult.backends.protocol import needs
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.errors import StartError
+
+if TYPE_CHECKING:
+    from ipyasyncresult.backends.dask.client import DaskClient
+
+__all__ = ["CAPABILITIES", "connect", "recognizes"]
+
+CAPABILITIES = Capabilities("Dask", interrupt_running=False, time_limits=False)
+
+_ADDRESSES = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
+
+
+def recognizes(target: object) -> bool:
+    """Whether this backend is for `target`: a client, a cluster, a scheduler's address."""
+    if isinstance(target, str):
+        return target.startswith(_ADDRESSES)
+    kinds = {kind.__module__.partition(".")[0] for kind in type(target).__mro__}
+    if "concurrent" in kinds:  # Dask's own executor is an executor
+        return False
+    if kinds & {"distributed", "dask"}:
+        return True
+    # Clusters of dask_jobqueue, dask_kubernetes and their like.
+    return hasattr(target, "scheduler_address") and hasattr(target, "get_client")
+
+
+def connect(target: Any, *, keep: int = 10_000) -> DaskClient:
+    """A client over Dask.
+
+    Parameters
+    ----------
+    target : distributed.Client, cluster, or str
+        A client is used and left open; for a cluster or an address one is made.
+    keep : int
+        How many of the latest results the scheduler keeps for later sessions; 0 for none.
+
+    Raises
+    ------
+    StartError
+        When the workers cannot import this package, or no scheduler answers.
+    VersionMismatch
+        When they have another version of it or of Python.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise needs("dask", error) from error
+    from ipyasyncresult.backends.dask.client import DaskClient
+
+    if type(keep) is not int or keep < 0:
+        raise ValueError(f"keep must be a number of results >= 0, not {keep!r}")
+    if isinstance(target, distributed.Client):
+        return DaskClient(target, owns=False, keep=keep)
+    try:
+        make: Any = distributed.Client
+        client = make(target, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise StartError(f"no Dask scheduler answers at {target!r}: {error}") from error
+    return DaskClient(client, owns=True, keep=keep)

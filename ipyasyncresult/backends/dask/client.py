@@ -1,0 +1,241 @@
+"""``DaskClient``: the workers of Dask distributed as engines."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.dask import CAPABILITIES
+from ipyasyncresult.backends.dask.flow import TakesDeliveries
+from ipyasyncresult.backends.dask.kept import PREFIX
+from ipyasyncresult.backends.dask.worker import Parcel, executing_keys, run_on_worker
+from ipyasyncresult.backends.recall import Entry
+from ipyasyncresult.client.loadbalanced import LoadBalancedView
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.task import Status
+from ipyasyncresult.errors import StartError, TimeoutError, VersionMismatch
+from ipyasyncresult.worker import guest
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.targets import Targets
+
+__all__ = ["DaskClient", "DaskView"]
+
+_LAST_WORDS = 3.0
+"""Seconds that closing takes at most, to have the scheduler keep what it does not yet."""
+
+
+class Scheduling(NamedTuple):
+    """How Dask is to schedule what is submitted."""
+
+    priority: int = 0
+    resources: Mapping[str, float] | None = None
+
+
+_scheduling: ContextVar[Scheduling] = ContextVar("scheduling", default=Scheduling())  # noqa: B039
+
+
+class DaskView(LoadBalancedView):
+    """Calls on whichever worker the scheduler chooses.
+
+    Attributes
+    ----------
+    priority : int
+        Higher ones run first.
+    resources : dict or None
+        What a worker must have: ``{'GPU': 1}``.
+    """
+
+    client: DaskClient
+
+    def __init__(self, client: DaskClient) -> None:
+        super().__init__(client)
+        self.priority = 0
+        self.resources: Mapping[str, float] | None = None
+
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        with self._scheduled():
+            return super().apply_async(f, *args, **kwargs)
+
+    def map_async(self, f: Callable[..., Any], *sequences: Any, **options: Any) -> AsyncMapResult:
+        with self._scheduled():
+            return super().map_async(f, *sequences, **options)
+
+    @contextmanager
+    def _scheduled(self) -> Iterator[None]:
+        token = _scheduling.set(Scheduling(self.priority, self.resources))
+        try:
+            yield
+        finally:
+            _scheduling.reset(token)
+
+
+class DaskClient(TakesDeliveries):
+    """Tasks through a ``distributed.Client``.
+
+    Attributes
+    ----------
+    dask : distributed.Client
+    """
+
+    def __init__(self, dask: Any, *, owns: bool, keep: int) -> None:
+        BackendClient.__init__(self, CAPABILITIES, "dask")
+        super().__init__(dask, keep)
+        self._owns = owns
+        # Dask makes statistics by the words a key begins with: one kind, not one for each task.
+        self.session = PREFIX + self.session
+        try:
+            self._check_workers()
+            self._listen_to({self.session})
+        except BaseException:
+            self.close()
+            raise
+        self._news.start()
+
+    def _check_workers(self) -> None:
+        self._look_at_workers()
+        try:
+            found = self.dask.run(guest.version)
+        except Exception as error:
+            raise StartError(
+                "the Dask workers cannot run tasks of ipyasyncresult; it must be installed there "
+                f"and at the scheduler, too: {type(error).__name__}: {error}"
+            ) from error
+        mine = guest.version()
+        for address, theirs in found.items():
+            if tuple(theirs) != mine:
+                raise VersionMismatch(
+                    f"worker {address} has ipyasyncresult {theirs[0]} on Python {theirs[1]}, this "
+                    f"client {mine[0]} on Python {mine[1]}"
+                )
+
+    def _look_at_workers(self) -> None:
+        self._threads = dict(self.dask.nthreads())
+        for address in sorted(self._threads):
+            self._engine_at(address)
+
+    @property
+    def ids(self) -> list[int]:
+        """Numbers of the workers, in the order in which they were met."""
+        if not self.closed and not self.dask.asynchronous:
+            self._look_at_workers()
+        return sorted(self._engine_at(address) for address in self._threads)
+
+    def __len__(self) -> int:
+        return len(self._threads)  # asked before every call: nobody else is asked
+
+    @property
+    def engines(self) -> dict[int, dict[str, Any]]:
+        """Address and threads of each worker."""
+        return {
+            self._engine_at(address): {"uuid": address, "threads": count}
+            for address, count in self._threads.items()
+        }
+
+    def engine_count(self) -> int:
+        """How many threads work on tasks."""
+        return sum(self._threads.values())
+
+    def wait_for_engines(
+        self, n: int | None = None, *, timeout: float | None = -1, block: bool = True
+    ) -> None:
+        """Wait until `n` workers are there; TimeoutError when they are not in time."""
+        del block
+        seconds = None if timeout is None or timeout < 0 else timeout
+        try:
+            self.dask.wait_for_workers(n or 1, timeout=seconds)
+        except builtins.TimeoutError as error:
+            raise TimeoutError(str(error)) from error
+
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> DaskView:
+        """A view of all workers; flags are also Dask's ``priority`` and ``resources``."""
+        super().load_balanced_view(targets)  # refuses targets
+        view = DaskView(self)
+        view.set_flags(**{"block": self.block, **flags})
+        return view
+
+    def _send(self, entries: list[Entry]) -> None:
+        self._enter(entries)
+        by_aim: dict[tuple[int, int], list[Entry]] = {}
+        for entry in entries:
+            by_aim.setdefault((entry.task.target, entry.task.retries), []).append(entry)
+        sent: list[tuple[Entry, Any]] = []
+        for (target, retries), some in by_aim.items():
+            sent += zip(some, self._map(some, target, retries), strict=True)
+        self._futures.update({entry.record.msg_id: future for entry, future in sent})
+        self.dask.loop.add_callback(
+            self._watch, [future for _, future in sent], [entry for entry, _ in sent]
+        )
+
+    def _map(self, entries: list[Entry], target: int, retries: int) -> list[Any]:
+        ids = [entry.record.msg_id for entry in entries]
+        parcels = [self._pack(entry) for entry in entries]
+        scheduling = _scheduling.get()
+        options: dict[str, Any] = {
+            "priority": scheduling.priority,
+            "resources": scheduling.resources,
+            "retries": retries or None,
+            "pure": False,
+        }
+        if target >= 0:
+            address = next(a for a, number in self._places.items() if number == target)
+            options["workers"] = [address]
+            self._aims.update(dict.fromkeys(ids, address))
+        if len(ids) == 1:
+            return [self.dask.submit(run_on_worker, parcels[0], key=ids[0], **options)]
+        futures: list[Any] = self.dask.map(run_on_worker, parcels, key=ids, **options)
+        return futures
+
+    def _pack(self, entry: Entry) -> bytes | Parcel:
+        work = tuple(self._work_of(entry._replace(buffers=()), bytes))
+        return Parcel.pack((entry.record.msg_id, self.session, work), entry.buffers)
+
+    def _abort(self, entries: list[Entry]) -> dict[str, str]:
+        ids = [entry.record.msg_id for entry in entries]
+        running = {key for keys in self.dask.run(executing_keys).values() for key in keys}
+        waiting = [i for i in ids if i not in running and i in self._futures]
+        futures = [self._futures[i] for i in waiting if self._futures[i].status == "pending"]
+        if futures:
+            self.dask.cancel(futures, force=True)
+            self._take_back([future.key for future in futures])
+        return {entry.record.msg_id: _fate(entry) for entry in entries}
+
+    def shutdown(
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = True,
+        block: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        """End scheduler and workers, and close."""
+        del targets, restart, hub, block, timeout
+        if not self.closed:
+            self.dask.shutdown()
+        self.close()
+
+    def _address(self) -> str | None:
+        scheduler = self.dask.scheduler
+        return None if scheduler is None else str(scheduler.address)
+
+    def _release(self) -> None:
+        with contextlib.suppress(Exception):  # it may be closed already
+            if self.dask.status == "running" and not self.dask.asynchronous:
+                self.wait_until_kept(_LAST_WORDS)
+            self.dask.unsubscribe_topic(self.session)
+        self._futures.clear()
+        if self._owns:
+            self.dask.close()
+        self._news.stop()
+
+
+def _fate(entry: Entry) -> str:
+    if entry.record.status is Status.ABORTED:
+        return "aborted"
+    return "running" if entry.record.received is None else "finished"

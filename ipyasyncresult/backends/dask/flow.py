@@ -1,0 +1,158 @@
+"""What comes from Dask: futures that end, results, live outputs, workers that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from ipyasyncresult.backends.dask.errors import translate
+from ipyasyncresult.backends.dask.kept import KeepsResults
+from ipyasyncresult.backends.dask.worker import Parcel
+from ipyasyncresult.backends.news import NewsThread
+from ipyasyncresult.backends.recall import Entry
+from ipyasyncresult.core.ledger import Batch
+from ipyasyncresult.core.outputs import decode_outputs
+from ipyasyncresult.errors import EngineError
+from ipyasyncresult.worker.guest import Delivery
+from ipyasyncresult.worker.live import STARTED
+
+__all__ = ["TakesDeliveries"]
+
+_LOOK = 0.5
+"""Seconds between two looks at scheduler and workers, while something is outstanding."""
+_PATIENCE = 0.25
+"""Seconds for which finished results wait for those that are being gathered."""
+
+
+class TakesDeliveries(KeepsResults):
+    """The part of a Dask client that receives.
+
+    Dask's event loop watches futures and gathers; a thread of our own enters what comes into the
+    ledger, and runs callbacks, which may ask Dask again.
+    """
+
+    def __init__(self, dask: Any, keep: int) -> None:
+        super().__init__(dask, keep)
+        self._shown: dict[str, int] = {}  # pieces of output that came live
+        self._aims: dict[str, str] = {}  # addresses that unfinished tasks must run at
+        self._threads: dict[str, int] = {}  # worker addresses and their threads, as last seen
+        self._news = NewsThread(self.ledger, self._look_around, _LOOK, "ipyasyncresult-dask")
+        # The following belong to Dask's event loop.
+        self._finished: list[Any] = []  # futures to gather
+        self._gathering = False
+
+    def _look_at_workers(self) -> None:
+        raise NotImplementedError
+
+    # -- in Dask's event loop --------------------------------------------------------------------
+
+    def _watch_futures(self, futures: list[Any], entries: list[Entry]) -> None:
+        self.dask.loop.add_callback(self._watch, futures, entries)
+
+    def _listen_to(self, sessions: set[str]) -> None:
+        for session in sessions:
+            self.dask.subscribe_topic(session, self._take_event)
+
+    def _watch(self, futures: list[Any], entries: list[Entry]) -> None:
+        for future in futures:
+            asyncio.ensure_future(self._watch_one(future))  # noqa: RUF006  the loop holds waiters
+        self._keep_later(entries, futures)
+
+    async def _watch_one(self, future: Any) -> None:
+        try:
+            await future.exception()
+            if future.status == "finished":
+                self._finished.append(future)
+                if not self._gathering:
+                    self._gathering = True
+                    asyncio.get_running_loop().call_soon(self._gather_next)
+                return
+            await future.result()
+            error: BaseException = EngineError(f"Dask calls its state {future.status!r}")
+        except (asyncio.CancelledError, Exception) as caught:  # noqa: BLE001  Dask's or its loop's
+            error = caught
+        self._news.put(lambda batch: self._take_losses(batch, [future.key], error))
+
+    def _gather_next(self) -> None:
+        """Gather what has finished since the last time; while that is under way, more finishes,
+        and is gathered together."""
+        futures, self._finished = self._finished, []
+        self._gathering = bool(futures)
+        if futures:
+            loop = asyncio.get_running_loop()
+            gathered = asyncio.ensure_future(self._gather(futures))
+            # One that takes long (its data is computed again) must not hold the others up.
+            waited = asyncio.ensure_future(asyncio.wait({gathered}, timeout=_PATIENCE))
+            waited.add_done_callback(lambda _: loop.call_soon(self._gather_next))
+
+    async def _gather(self, futures: list[Any]) -> None:
+        by_key = {future.key: future for future in futures}
+        try:
+            found = await self.dask.gather(by_key, errors="skip")
+        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001
+            lost = error
+            self._news.put(lambda batch: self._take_losses(batch, list(by_key), lost))
+            return
+        # What was lost between its end and now is computed again, or has failed.
+        for key, future in by_key.items():
+            if found.get(key) is None:
+                asyncio.ensure_future(self._watch_one(future))  # noqa: RUF006
+        arrived = {key: value for key, value in found.items() if value is not None}
+        self._news.put(lambda batch: self._take_results(batch, arrived))
+
+    def _take_event(self, event: tuple[float, Any]) -> None:
+        _, (msg_id, number, piece, address) = event
+        self._news.put(lambda batch: self._take_piece(batch, msg_id, number, piece, address))
+
+    # -- in the thread of our own ----------------------------------------------------------------
+
+    def _take_results(self, batch: Batch, found: Mapping[str, bytes | Parcel]) -> None:
+        for key, sent in found.items():
+            parts, buffers = Parcel.unpack(sent)
+            delivery = Delivery(*parts)._replace(buffers=buffers)
+            self._finish(batch, key, delivery, self._shown.pop(key, 0))
+            self._let_go(key)
+
+    def _take_piece(self, batch: Batch, msg_id: str, number: int, piece: Any, address: str) -> None:
+        if number == STARTED:
+            batch.started(msg_id, self._engine_at(address), piece)
+        elif number == self._shown.get(msg_id, 0) and msg_id in self._futures:
+            self._shown[msg_id] = number + 1
+            batch.output(msg_id, decode_outputs(piece))
+
+    def _take_losses(self, batch: Batch, msg_ids: list[str], error: BaseException) -> None:
+        for msg_id in msg_ids:
+            self._lose(batch, msg_id, translate(error, msg_id))
+            self._let_go(msg_id)
+
+    def _let_go(self, msg_id: str) -> None:
+        self._futures.pop(msg_id, None)
+        self._aims.pop(msg_id, None)
+        self._shown.pop(msg_id, None)
+
+    def _look_around(self) -> None:
+        """Nobody else tells of a closed client, or of a task whose worker will not come back."""
+        if self.dask.status in ("closed", "closing"):
+            self._end("the Dask client was closed")
+            return
+        if not self._futures:
+            return
+        try:
+            self._look_at_workers()
+        except Exception:  # noqa: BLE001  no answer: Dask tries to connect again, and gives up in time
+            return
+        missing = {i: a for i, a in list(self._aims.items()) if a not in self._threads}
+        if missing:
+            self._lose_missing(missing)
+
+    def _lose_missing(self, missing: dict[str, str]) -> None:
+        with self.ledger.batch() as batch:
+            for msg_id, address in missing.items():
+                self._lose(batch, msg_id, EngineError(f"worker {address} left under task {msg_id}"))
+        futures = [self._futures[msg_id] for msg_id in missing if msg_id in self._futures]
+        for msg_id in missing:
+            self._let_go(msg_id)
+        with contextlib.suppress(Exception):
+            self.dask.cancel(futures, force=True)

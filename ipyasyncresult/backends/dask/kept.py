@@ -1,0 +1,175 @@
+"""Results that the scheduler keeps: published as data sets, found by id or label."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.recall import Call, Entry
+from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.waiting import check_timeout
+from ipyasyncresult.errors import TimeoutError, UnknownTaskError
+from ipyasyncresult.wire import messages as m
+
+__all__ = ["PREFIX", "KeepsResults"]
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "ipyasyncresult-"
+"""With it begin sessions, and so ids, topics and data sets."""
+
+_SECONDS = 0.25
+"""For which submissions are collected before they are published."""
+
+
+class KeepsResults(BackendClient):
+    """The part of a Dask client that has the scheduler keep what was submitted."""
+
+    def __init__(self, dask: Any, keep: int) -> None:
+        self.dask = dask
+        self._keep = keep
+        self._futures: dict[str, Any] = {}  # of unfinished tasks
+        # The following belong to Dask's event loop.
+        self._unpublished: list[tuple[Entry, Any]] = []  # with futures, which hold the results
+        self._publishing: set[asyncio.Future[None]] = set()
+        self._published: list[tuple[str, int]] = []  # data sets and how many tasks each has
+        self._sets = 0
+
+    def _keep_later(self, entries: list[Entry], futures: list[Any]) -> None:
+        if self._keep and entries:
+            if not self._unpublished:
+                asyncio.get_running_loop().call_later(_SECONDS, self._publish_soon)
+            self._unpublished += zip(entries, futures, strict=True)
+
+    def _publish_soon(self) -> None:
+        submitted, self._unpublished = self._unpublished, []
+        if submitted:
+            task = asyncio.ensure_future(self._publish(submitted))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, submitted: list[tuple[Entry, Any]]) -> None:
+        """Have the scheduler keep what was submitted, and let go of the oldest beyond the limit."""
+        name = f"{self.session}-{self._sets}"
+        self._sets += 1
+        # Those that were taken back meanwhile are unknown to the scheduler.
+        submitted = [(entry, f) for entry, f in submitted if f.status != "cancelled"]
+        about = [_describe(entry) for entry, _ in submitted]
+        futures = [future for _, future in submitted]
+        try:
+            await self.dask.publish_dataset({"tasks": about, "futures": futures}, name=name)
+            self._published.append((name, len(submitted)))
+            while sum(count for _, count in self._published[1:]) >= self._keep:
+                oldest, _ = self._published.pop(0)
+                await self.dask.unpublish_dataset(oldest)
+        except Exception:  # noqa: BLE001  what it may raise depends on what is gone
+            if self.dask.status == "running":
+                _log.exception("the scheduler does not keep %d tasks", len(submitted))
+
+    def wait_until_kept(self, timeout: float | None = -1) -> None:
+        """Wait until the scheduler keeps what was submitted so far, for other sessions.
+
+        Raises
+        ------
+        TimeoutError
+            When that took longer than `timeout` seconds.
+        """
+        try:
+            self.dask.sync(self._keep_all, callback_timeout=check_timeout(timeout))
+        except builtins.TimeoutError as error:
+            raise TimeoutError(f"the scheduler did not take it within {timeout} s") from error
+
+    async def _keep_all(self) -> None:
+        if self._unpublished:
+            self._publish_soon()
+        if self._publishing:
+            await asyncio.wait(self._publishing)
+
+    def _find_call(self, which: str) -> Call | None:
+        for tasks in self._published_tasks():
+            chosen = [t for t in tasks if which in (t["msg_id"], t["label"])]
+            if chosen:
+                last = chosen[-1]
+                group = m.Group(*last["group"]) if last["group"] else None
+                if group is None:
+                    return Call((last["msg_id"],), None, last["label"])
+                same = [t["msg_id"] for t in tasks if t["group"] == last["group"]]
+                return Call(tuple(same), group, last["label"])
+        return None
+
+    def _published_sets(self) -> Iterator[dict[str, list[Any]]]:
+        """What is kept, the newest first: ``tasks`` and ``futures``, side by side."""
+        names = [n for n in self.dask.list_datasets() if str(n).startswith(PREFIX)]
+        for name in sorted(names, key=lambda n: int(n.rpartition("-")[2]), reverse=True):
+            with contextlib.suppress(KeyError):  # taken away meanwhile
+                yield self.dask.get_dataset(name)
+
+    def _published_tasks(self) -> Iterator[list[dict[str, Any]]]:
+        return (kept["tasks"] for kept in self._published_sets())
+
+    def _fetch(self, msg_ids: list[str]) -> list[TaskRecord]:
+        wanted = set(msg_ids)
+        about: dict[str, tuple[dict[str, Any], Any]] = {}
+        for kept in self._published_sets():
+            for task, future in zip(kept["tasks"], kept["futures"], strict=True):
+                if task["msg_id"] in wanted:
+                    about[task["msg_id"]] = (task, future)
+            if len(about) == len(wanted):
+                break
+        if missing := [i for i in msg_ids if i not in about]:
+            raise UnknownTaskError(f"the Dask scheduler keeps no task {missing[0]!r}")
+        records = []
+        for msg_id in msg_ids:
+            task, future = about[msg_id]
+            record = TaskRecord(msg_id, task["submitted"])
+            record.items, record.label = task["items"], task["label"]
+            records.append(record)
+            self._futures[msg_id] = future
+        self.ledger.submit_many(records)
+        self._listen_to({msg_id.rpartition("-")[0] for msg_id in msg_ids} - {self.session})
+        self._watch_futures([future for _, future in about.values()], [])
+        return records
+
+    def hub_history(self) -> list[str]:
+        """Ids of all tasks that the scheduler keeps."""
+        return [task["msg_id"] for tasks in self._published_tasks() for task in tasks]
+
+    def purge_results(self, jobs: Any = "all", targets: Any = ()) -> int:
+        """Let the scheduler forget all results of this package; how many data sets there were."""
+        del targets
+        if jobs != "all":
+            raise ValueError(f"jobs must be 'all', not {jobs!r}: Dask forgets data sets as a whole")
+        names = [n for n in self.dask.list_datasets() if str(n).startswith(PREFIX)]
+        for name in names:
+            self.dask.unpublish_dataset(name)
+        return len(names)
+
+    purge_hub_results = purge_results
+
+    def purge_everything(self) -> int:
+        """:meth:`purge_results`."""
+        return self.purge_results("all")
+
+    def _watch_futures(self, futures: list[Any], entries: list[Entry]) -> None:
+        raise NotImplementedError
+
+    def _listen_to(self, sessions: set[str]) -> None:
+        raise NotImplementedError
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    group = entry.group
+    return {
+        "msg_id": entry.record.msg_id,
+        "label": entry.record.label,
+        "submitted": entry.record.submitted,
+        "items": entry.record.items,
+        "group": None
+        if group is None
+        else (group.group_id, group.fname, group.kind, group.partition, group.ordered),
+    }

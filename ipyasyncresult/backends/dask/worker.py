@@ -1,0 +1,58 @@
+"""What runs on a Dask worker."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from ipyasyncresult.worker.guest import Work
+from ipyasyncresult.worker.live import run_live
+
+__all__ = ["Parcel", "executing_keys", "run_on_worker"]
+
+
+class Parcel:
+    """A task or a delivery with large buffers, which Dask sends without copies.
+
+    Those without are plain bytes: Dask looks into tuples and lists, which takes longer than the
+    rest of a short task.
+    """
+
+    def __init__(self, data: bytes, buffers: Sequence[Any]) -> None:
+        self.data = data
+        self.buffers = buffers
+
+    @classmethod
+    def pack(cls, value: tuple[Any, ...], buffers: Sequence[Any]) -> bytes | Parcel:
+        """`value` and its buffers as one thing to send."""
+        data = pickle.dumps(value, 5)
+        if not buffers:
+            return data
+        return cls(data, [pickle.PickleBuffer(buffer) for buffer in buffers])
+
+    @staticmethod
+    def unpack(sent: bytes | Parcel) -> tuple[Any, Sequence[Any]]:
+        """Value and buffers again."""
+        if isinstance(sent, Parcel):
+            return pickle.loads(sent.data), sent.buffers
+        return pickle.loads(sent), ()
+
+
+def run_on_worker(sent: bytes | Parcel) -> bytes | Parcel:
+    """Run one task on a Dask worker."""
+    from distributed import get_worker
+
+    (msg_id, topic, work), buffers = Parcel.unpack(sent)
+    worker = get_worker()
+
+    def publish(number: int, piece: Any) -> None:
+        worker.log_event(topic, (msg_id, number, piece, worker.address))
+
+    done = run_live(Work(*work)._replace(buffers=buffers), publish, worker.address)
+    return Parcel.pack(tuple(done._replace(buffers=())), done.buffers)
+
+
+def executing_keys(dask_worker: Any) -> list[str]:
+    """What a worker runs right now."""
+    return [task.key for task in dask_worker.state.executing]

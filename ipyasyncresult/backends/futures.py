@@ -1,0 +1,241 @@
+"""Any ``concurrent.futures.Executor`` as engines: process and thread pools, loky, mpi4py, ...
+
+Tasks wait here, not in the pool, which could not give them back once it has them: as many are
+handed on as it has workers.  Short ones go several at a time, which costs a pool less than one by
+one.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.recall import Entry
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.task import Status
+from ipyasyncresult.errors import EngineError, TaskAborted
+from ipyasyncresult.worker.guest import Delivery, run_all, run_all_in_thread
+
+__all__ = ["CAPABILITIES", "ExecutorClient", "connect", "recognizes"]
+
+CAPABILITIES = Capabilities(
+    "an executor",
+    live_outputs=False,
+    cells=False,
+    addressed_engines=False,
+    interrupt_running=False,
+    stored_results=False,
+    time_limits=False,
+)
+
+_BATCH_SECONDS = 0.002
+"""Work that is handed on together: its results come together, too."""
+_BATCH_TASKS = 64
+_SHORT = 0.05
+"""Seconds; of tasks that take less, the pool gets one per worker in advance."""
+_SLOW_DOWN = 0.2  # how fast the estimate of a function follows
+
+
+def recognizes(target: object) -> bool:
+    """Whether this backend is for `target`."""
+    return isinstance(target, concurrent.futures.Executor)
+
+
+def connect(executor: concurrent.futures.Executor, *, n: int | None = None) -> ExecutorClient:
+    """A client over an executor, which stays the caller's: closing the client leaves it alone.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+    n : int, optional
+        How many workers it has, if it does not say so itself.
+    """
+    return ExecutorClient(executor, n)
+
+
+class ExecutorClient(BackendClient):
+    """Tasks through somebody's executor."""
+
+    def __init__(self, executor: concurrent.futures.Executor, n: int | None = None) -> None:
+        if n is not None and (type(n) is not int or n < 1):
+            raise ValueError(f"n must be a number of workers >= 1 or None, not {n!r}")
+        super().__init__(CAPABILITIES, "executor")
+        self.executor_ = executor
+        self._workers = n or _count_workers(executor)
+        threads = isinstance(executor, concurrent.futures.ThreadPoolExecutor)
+        self._run: Callable[..., Any] = run_all_in_thread if threads else run_all
+        self._wrap: Callable[[Any], Any] = (lambda buffer: buffer) if threads else bytes
+        # Reentrant: a future that is done at once calls back from within `submit`.
+        self._lock = threading.RLock()
+        self._queue: deque[Entry] = deque()  # guarded by _lock, as all below
+        self._under_way: dict[concurrent.futures.Future[Any], list[Entry]] = {}
+        self._took: dict[bytes, float] = {}  # seconds, by function
+
+    def engine_count(self) -> int:
+        return self._workers
+
+    # -- handing on ------------------------------------------------------------------------------
+
+    def _send(self, entries: list[Entry]) -> None:
+        self._enter(entries)
+        with self._lock:
+            self._queue.extend(entries)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give the pool what it has room for."""
+        while True:
+            with self._lock:
+                batch = self._next_batch()
+                if not batch:
+                    return
+                future = self._submit_to_pool(batch)
+                if future is not None:
+                    self._under_way[future] = batch
+            if future is not None:
+                future.add_done_callback(self._take_delivery)
+
+    def _next_batch(self) -> list[Entry]:
+        queue = self._queue
+        if not queue:
+            return []
+        seconds = self._took.get(queue[0].function)
+        ahead = self._is_short(queue[0]) and all(
+            self._is_short(batch[0]) for batch in self._under_way.values()
+        )
+        if len(self._under_way) >= self._workers * (2 if ahead else 1):
+            return []
+        function = queue[0].function
+        batch = [queue.popleft()]
+        if seconds is not None:
+            fair = -(-len(queue) // self._workers)  # an idle worker gets its share
+            most = min(_BATCH_TASKS, fair, int(_BATCH_SECONDS / max(seconds, 1e-6)))
+            while len(batch) < most and queue[0].function is function:
+                batch.append(queue.popleft())
+        return batch
+
+    def _is_short(self, entry: Entry) -> bool:
+        return self._took.get(entry.function, 1.0) <= _SHORT
+
+    def _submit_to_pool(self, batch: list[Entry]) -> concurrent.futures.Future[Any] | None:
+        works = [tuple(self._work_of(entry, self._wrap)) for entry in batch]
+        try:
+            future = self.executor_.submit(self._run, works)
+        except Exception as error:  # noqa: BLE001  it is shut down or broken: these never run
+            self._lose_all(batch, translate(error))
+            return None
+        first = batch[0]
+        if not self._is_short(first):  # short ones are not worth the news
+            with self.ledger.batch() as news:
+                news.started(first.record.msg_id, None, self.ledger.clock())
+        return future
+
+    # -- what comes back -------------------------------------------------------------------------
+
+    def _take_delivery(self, future: concurrent.futures.Future[Any]) -> None:
+        """Any thread: the pool's, mostly.  Nothing may escape: nobody would catch it."""
+        with self._lock:
+            batch = self._under_way.pop(future, [])
+        if future.cancelled():
+            self._take_back([entry.record.msg_id for entry in batch])
+        elif (error := future.exception()) is not None:
+            self._lose_all(batch, translate(error))
+        else:
+            self._deliver(batch, future.result())
+        self._hand_on()
+
+    def _deliver(self, batch: list[Entry], parcels: list[tuple[Any, ...]]) -> None:
+        deliveries = [Delivery(*parcel) for parcel in parcels]
+        self._learn(batch[0].function, sum(d.duration for d in deliveries) / len(deliveries))
+        with self.ledger.batch() as news:
+            for entry, delivery in zip(batch, deliveries, strict=True):
+                self._finish(news, entry.record.msg_id, delivery)
+
+    def _learn(self, function: bytes, seconds: float) -> None:
+        took = self._took
+        before = took.get(function)
+        if before is None and len(took) > 1000:
+            took.clear()
+        # What turns out longer than thought is believed at once.
+        if before is None or seconds > before:
+            took[function] = seconds
+        else:
+            took[function] = before + _SLOW_DOWN * (seconds - before)
+
+    def _lose_all(self, batch: list[Entry], error: BaseException) -> None:
+        with self.ledger.batch() as news:
+            for entry in batch:
+                self._lose(news, entry.record.msg_id, error)
+
+    # -- control ---------------------------------------------------------------------------------
+
+    def _abort(self, entries: list[Entry]) -> dict[str, str]:
+        wanted = {entry.record.msg_id for entry in entries}
+        with self._lock:
+            back = [entry.record.msg_id for entry in self._queue if entry.record.msg_id in wanted]
+            taken = set(back)
+            self._queue = deque(e for e in self._queue if e.record.msg_id not in taken)
+            under_way = list(self._under_way.items())
+        self._take_back(back)
+        for future, batch in under_way:
+            # All or nothing: a batch is one call of the pool's.
+            if all(entry.record.msg_id in wanted for entry in batch):
+                future.cancel()
+        return {
+            entry.record.msg_id: _fate(entry) for entry in entries
+        }  # fmt: skip
+
+    def shutdown(
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = True,
+        block: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        """Shut the executor down, and close."""
+        del targets, restart, hub, timeout
+        self.close()
+        self.executor_.shutdown(wait=block)
+
+    def _release(self) -> None:
+        with self._lock:
+            self._queue.clear()
+            under_way = list(self._under_way)
+        for future in under_way:
+            future.cancel()
+
+
+def _fate(entry: Entry) -> str:
+    status = entry.record.status
+    if status is Status.ABORTED:
+        return "aborted"
+    return "running" if entry.record.received is None else "finished"
+
+
+def translate(error: BaseException) -> BaseException:
+    """The pool's own error as one of ours; the cause is kept."""
+    if isinstance(error, concurrent.futures.CancelledError):
+        made: BaseException = TaskAborted()
+    else:
+        name = type(error).__name__
+        made = EngineError(f"the executor could not run the task: {name}: {error}")
+    made.__cause__ = error
+    return made
+
+
+def _count_workers(executor: concurrent.futures.Executor) -> int:
+    """How many tasks it runs at once, as far as it says so."""
+    for name in ("_max_workers", "max_workers", "num_workers"):
+        count = getattr(executor, name, None)
+        if isinstance(count, int) and count > 0:
+            return count
+    client = getattr(executor, "_client", None)  # Dask's
+    if client is not None and callable(getattr(client, "nthreads", None)):
+        return sum(client.nthreads().values()) or 1
+    return os.cpu_count() or 1

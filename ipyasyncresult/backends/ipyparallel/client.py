@@ -1,0 +1,258 @@
+"""``IpyparallelClient``: the engines of an ipyparallel cluster."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.ipyparallel import CAPABILITIES
+from ipyasyncresult.backends.ipyparallel.flights import Flight, TakesReplies
+from ipyasyncresult.backends.news import NewsThread
+from ipyasyncresult.backends.recall import Entry
+from ipyasyncresult.client.anyclient import ids_of
+from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.task import Status
+from ipyasyncresult.errors import CapabilityError, HubError, TimeoutError
+from ipyasyncresult.wire import messages as m
+from ipyasyncresult.worker.native import run_native
+
+__all__ = ["IpyparallelClient"]
+
+_LOOK = 0.5  # seconds between two looks at the controller, while something is outstanding
+_MISSES = 2  # looks in a row in which it did not answer: it is dead
+_ANSWER = 5.0  # seconds that an engine's control channel gets to answer
+_LATE_OUTPUTS = 5.0  # seconds after a reply in which the rest of the outputs must come
+_BUSY_LAG = 0.03  # seconds that "busy" may be behind an answer of the control channel
+
+
+class IpyparallelClient(TakesReplies):
+    """Tasks through an ``ipyparallel.Client``.
+
+    Attributes
+    ----------
+    ipyparallel : ipyparallel.Client
+    """
+
+    def __init__(self, client: Any, *, owns: bool) -> None:
+        BackendClient.__init__(self, CAPABILITIES, "ipyparallel")
+        super().__init__(client)
+        self._owns = owns
+        self._misses = 0
+        self._news = NewsThread(self.ledger, self._look, _LOOK, "ipyasyncresult-ipyparallel")
+        self._news.start()
+
+    # -- engines ---------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted(self.ipyparallel.ids)
+
+    def __len__(self) -> int:
+        return len(self.ipyparallel._ids)
+
+    def engine_count(self) -> int:
+        return len(self)
+
+    @property
+    def engines(self) -> dict[int, dict[str, Any]]:
+        """What is known of each engine."""
+        known = self.ipyparallel._engines
+        return {engine_id: {"uuid": known.get(engine_id)} for engine_id in self.ids}
+
+    def wait_for_engines(
+        self, n: int | None = None, *, timeout: float | None = -1, block: bool = True
+    ) -> None:
+        """Wait until `n` engines are there; TimeoutError when they are not in time."""
+        del block
+        seconds = -1 if timeout is None else timeout
+        try:
+            self.ipyparallel.wait_for_engines(n or 1, timeout=seconds, interactive=False)
+        except Exception as error:
+            raise TimeoutError(f"{len(self)} of {n} engines are up: {error}") from error
+
+    # -- submitting ------------------------------------------------------------------------------
+
+    def _send(self, entries: list[Entry]) -> None:
+        sent: list[Entry] = []
+        try:
+            for entry in entries:
+                self._send_one(entry)
+                sent.append(entry)
+        except BaseException:
+            self._forget(sent)
+            raise
+
+    def _send_one(self, entry: Entry) -> None:
+        client, task = self.ipyparallel, entry.task
+        addressed = task.target >= 0
+
+        def note(future: Any) -> None:
+            # Before it is sent: the id is ipyparallel's, and no output may be missed.
+            msg_id = entry.record.msg_id = future.msg_id
+            self._flights[msg_id] = Flight(task.kind == m.CELL)
+            self._enter([entry])
+            future.iopub_callbacks.append(lambda msg: self._take_iopub(msg_id, msg))
+            future.add_done_callback(lambda done: self._take_reply(msg_id, done))
+            # Not as a message: when it comes last, ipyparallel forgets the callbacks first.
+            future.output.add_done_callback(lambda _: self._take_idle(msg_id))
+
+        options: dict[str, Any] = {
+            "metadata": _metadata(entry, retries=task.retries),
+            "message_future_hook": note,
+        }
+        if addressed:
+            options["ident"] = client._engines[task.target].encode()
+        if task.kind == m.CELL:
+            silent = bool(task.options & m.SILENT)
+            code = entry.function.decode()
+            client.send_execute_request(client._mux_stream, code, silent=silent, **options)
+            return
+        work = tuple(self._work_of(entry._replace(buffers=()), bytes))
+        args = (pickle.dumps(work, 5), *entry.buffers)
+        stream = client._mux_stream if addressed else client._task_stream
+        client.send_apply_request(stream, run_native, args, **options)
+
+    def _look(self) -> None:
+        """ipyparallel does not tell of a dead controller, nor of outputs that never come."""
+        if self.ipyparallel._closed:
+            self._end("the ipyparallel client was closed")
+            return
+        if not self.ledger.has_outstanding():
+            self._misses = 0
+            return
+        self._misses = 0 if _answers(self.ipyparallel._config) else self._misses + 1
+        if self._misses >= _MISSES:
+            self._end("the ipyparallel controller does not answer: it is dead")
+            return
+        now = time.monotonic()
+        with self.ledger.batch() as batch:
+            for msg_id, flight in list(self._flights.items()):
+                if flight.reply is not None and now - flight.replied > _LATE_OUTPUTS:
+                    flight.idle = True
+                    self._end_flight(batch, msg_id, flight, time.time())
+        self._ask_for_results()
+
+    # -- control -----------------------------------------------------------------------------------
+
+    def _abort(self, entries: list[Entry]) -> dict[str, str]:
+        ids = [entry.record.msg_id for entry in entries]
+        self._control(lambda: self.ipyparallel.abort(ids, targets="all", block=False))
+        threading.Event().wait(_BUSY_LAG)  # what had begun says so by now
+        self._take_back([e.record.msg_id for e in entries if e.record.status is Status.PENDING])
+        return {entry.record.msg_id: _fate(entry) for entry in entries}
+
+    def _control(self, ask: Any) -> None:
+        """Ask engines, and wait for their answers for a bounded time."""
+        try:
+            future = ask()
+        except Exception as error:
+            if len(self) == 0:
+                return  # nobody runs anything
+            raise HubError(f"ipyparallel does not take requests: {error}") from error
+        answered = threading.Event()
+        future.add_done_callback(lambda _: answered.set())
+        answered.wait(_ANSWER)
+
+    def interrupt(
+        self,
+        msg_ids: AsyncResult | str | Sequence[str] | None = None,
+        sig: int | str = signal.SIGINT,
+    ) -> dict[str, str]:
+        """Signal the engines that run these tasks; says per task what happened."""
+        ids = list(self.outstanding) if msg_ids is None else ids_of(msg_ids)
+        fate, engines = {}, set()
+        for msg_id in ids:
+            entry = self._entries.get(msg_id)
+            if entry is None:
+                fate[msg_id] = "finished" if msg_id in self._known else "unknown"
+            elif entry.record.status is Status.RUNNING and entry.record.engine_id is not None:
+                fate[msg_id] = "interrupting"
+                engines.add(entry.record.engine_id)
+            else:
+                fate[msg_id] = "queued"
+        if engines:
+            self.send_signal(sig, sorted(engines))
+        return fate
+
+    def send_signal(
+        self, sig: int | str = signal.SIGINT, targets: Targets = None, block: bool = True
+    ) -> dict[str, str]:
+        """Send a signal to engine processes; per engine ``'signalled'``."""
+        del block
+        number = signal.Signals[sig] if isinstance(sig, str) else signal.Signals(sig)
+        chosen = self.ids if targets is None else resolve_targets(targets, self.ids)
+        self._control(
+            lambda: self.ipyparallel.send_signal(int(number), targets=chosen, block=False)
+        )
+        return {str(engine_id): "signalled" for engine_id in chosen}
+
+    def shutdown(
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = True,
+        block: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        """End engines and controller, and close."""
+        del block, timeout
+        if restart:
+            raise CapabilityError("ipyparallel's engines are restarted by its own Cluster")
+        if not self.closed:
+            self.ipyparallel.shutdown(targets=targets, hub=hub, block=False)
+        self.close()
+
+    def _release(self) -> None:
+        self._news.stop()
+        self._flights.clear()
+        if self._owns and not self.ipyparallel._closed:
+            self.ipyparallel.close()
+
+
+def _metadata(entry: Entry, retries: int) -> dict[str, Any]:
+    """What the schedulers read, and the shape of the call, which the hub's database keeps."""
+    group = entry.group
+    return {
+        "after": [],
+        "follow": [],
+        "timeout": None,
+        "targets": [],
+        "retries": retries,
+        "label": entry.record.label,
+        "ipyasyncresult": {
+            "items": entry.record.items,
+            "kind": entry.task.kind,
+            "group": None
+            if group is None
+            else [group.group_id, group.fname, group.kind, group.partition, group.ordered],
+        },
+    }
+
+
+def _fate(entry: Entry) -> str:
+    if entry.record.status is Status.ABORTED:
+        return "aborted"
+    return "running" if entry.record.received is None else "finished"
+
+
+def _answers(config: Mapping[str, Any]) -> bool:
+    """Whether the controller's hub accepts connections."""
+    address = str(config.get("registration", ""))
+    parts = urlsplit(address)
+    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
+        return True  # a transport that cannot be asked so
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=_ANSWER).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return False
+    return True
