@@ -14,7 +14,7 @@ import warnings
 from typing import Any, TypeVar
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Integer, TraitError
+from traitlets import Bool, Enum, Float, Integer, TraitError
 from traitlets.config import Config, SingletonConfigurable
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
@@ -61,6 +61,30 @@ class ClusterOptions(SingletonConfigurable):
         5,
         min=0,
         help="After so many deaths per engine within a minute no more engines are started.",
+    ).tag(config=True)
+
+    idle = Float(
+        None,
+        allow_none=True,
+        min=0.0,
+        help="Seconds without a client and without work after which a cluster stops itself.",
+    ).tag(config=True)
+    durability = Enum(
+        ["store", "memory"],
+        None,
+        allow_none=True,
+        help="'store': tasks and results are on disk, too; 'memory': they are not.  By default "
+        "clusters that outlive their client have a store.",
+    ).tag(config=True)
+    keep_bytes = Integer(
+        1 << 30,
+        min=1,
+        help="Bytes of results that clients have got already; the oldest are dropped above it.",
+    ).tag(config=True)
+    keep_days = Float(
+        30.0,
+        min=0.0,
+        help="Days after which results that clients have got already are dropped.",
     ).tag(config=True)
 
     def changed(self) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Start(Command):
     classes = [ClusterOptions]  # noqa: RUF012
     aliases: dict[Any, Any] = {  # noqa: RUF012
         ("n", "engines"): "ClusterOptions.n",
+        "idle": "ClusterOptions.idle",
         "cluster-id": "Start.cluster_id",
     }
 

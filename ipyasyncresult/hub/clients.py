@@ -111,11 +111,12 @@ class ClientLine:
                 raise
             self.gone(session)
 
-    def send_news(self) -> None:
-        """Send what happened to tasks."""
+    def send_news(self, *, replayed: bool = False) -> None:
+        """Send what happened to tasks; what is told again to one who was not there is not new."""
         news = self._state.news
         self._state.news = {}
-        self.saw(news)
+        if not replayed:
+            self.saw(news)
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it

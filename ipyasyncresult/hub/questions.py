@@ -57,6 +57,7 @@ class Questions:
         # The description must leave before the news, in which the records are filled.
         self._server.send_now(session, Answer(request, described))
         replay()
+        self._server.clients.send_news(replayed=True)
 
     def resubmit(self, session: str, request: int, again: dict[str, str]) -> list[str]:
         """Run ended tasks again under new ids; returns the old ids whose work is not kept."""
@@ -85,7 +86,8 @@ class Questions:
         del session, request
         tasks = self._state.tasks
         chosen = tasks.values() if msg_ids is None else [tasks[i] for i in msg_ids if i in tasks]
-        return [held.describe() | held.times() for held in chosen]
+        stored = self._state.archive.is_stored
+        return [held.describe() | held.times() | {"stored": stored(held)} for held in chosen]
 
     def purge(self, session: str, request: int, msg_ids: list[str] | None) -> int:
         """Forget finished tasks; how many."""

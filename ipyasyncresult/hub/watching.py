@@ -75,7 +75,7 @@ class Watching:
             told.add(id(item))
             held = self._state.tasks.get(item.msg_id)
             if held is not None:
-                self._saw(held, ended=held.final is item)
+                self._saw(held, ended=not isinstance(item, Started))
 
     def _saw(self, held: HubTask, *, ended: bool) -> None:
         call = _call_id(held)

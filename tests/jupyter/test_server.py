@@ -150,7 +150,7 @@ def test_events_tell_what_happens_as_it_happens(
     gate = Gate(tmp_path / "gate")
     with events(script, "lab") as news:
         assert [engine["engine_id"] for engine in next(news)["engines"]] == [0, 1]
-        result = client.load_balanced_view().apply_async(wait_at, gate)
+        result = client.load_balanced_view().map_async(wait_at, [gate])
         busy = until(news, lambda one: any(engine["task"] for engine in one["engines"]))
         assert busy["unfinished"] == 1
         gate.open()
@@ -159,7 +159,13 @@ def test_events_tell_what_happens_as_it_happens(
             (result.msg_ids[0], "ok")
         ]
         assert told["calls"][0]["counts"] == {"ok": 1}
-    assert result.get() == "through"
+        with Client("lab") as other:  # to whom all of it is told again
+            other.get_result(result.msg_ids).wait()
+        client[0].apply_sync(int)
+        until(news, lambda one: one["ends"])
+        calls = script.send("GET", "/api/clusters/lab/calls?limit=2").json()
+        assert [call["counts"] for call in calls] == [{"ok": 1}, {"ok": 1}]
+    assert result.get() == ["through"]
 
 
 def test_events_of_many_tasks_come_together(script: Browser, client: Client) -> None:
