@@ -183,3 +183,54 @@ def test_a_grid_search_runs_on_engines_and_keeps_outputs() -> None:
     assert result.ready()
     said = "".join(result.stdout)
     assert said.count("fitting prior") == said.count("fitting uniform") == 3
+
+
+# ----------------------------------------------------------------------------------------- Dask
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.library_connections
+def test_dask_keeps_variables_shows_live_and_gives_results_to_others(tmp_path: Path) -> None:
+    import distributed
+
+    gate = tmp_path / "gate"
+
+    def speak(x: int) -> int:
+        print("first", x)
+        while not gate.exists():
+            threading.Event().wait(0.01)
+        print("second", x)
+        return x * 2
+
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        client = ipar.connect(cluster)
+        engines = client[:]
+        assert [reply.text for reply in engines.execute("z = 5\nz + 1", block=True)] == ["6", "6"]
+        assert engines["z"] == [5, 5]
+
+        view = client.load_balanced_view()
+        view.label = "spoken"
+        result = view.map_async(speak, range(2), chunksize=1)
+        seen = threading.Event()
+        stop = result.follow(lambda _: seen.set() if all(result.stdout) else None)
+        assert seen.wait(30)
+        stop()
+        assert result.stdout == ["first 0\n", "first 1\n"]
+        assert result.counts().running == 2
+        gate.touch()
+        assert result.get(30) == [0, 2]
+        client.close()
+
+        code = (
+            "import sys, ipyasyncresult as ipar\n"
+            "with ipar.connect(sys.argv[1]) as client:\n"
+            "    result = client.get_result('spoken')\n"
+            "    print(type(result).__name__, result.get(30), result.stdout)"
+        )
+        command = [sys.executable, "-c", code, cluster.scheduler_address]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = [f"first {x}\nsecond {x}\n" for x in range(2)]
+    assert ran.stdout == f"AsyncHubMapResult [0, 2] {said}\n"
