@@ -45,14 +45,22 @@ class LiveShow:
     view : ProgressView
     patience : float
         Seconds before it appears; work that ends sooner is not shown.
+    model : LiveModel, optional
+        Of a view that is shown already.
     """
 
-    def __init__(self, result: ShownResult, view: ProgressView, patience: float) -> None:
+    def __init__(
+        self,
+        result: ShownResult,
+        view: ProgressView,
+        patience: float = 0.0,
+        model: LiveModel | None = None,
+    ) -> None:
         self._result = result
         self._view = view
         self._due = time.monotonic() + patience
         self._lock = threading.Lock()  # guards what follows, and the view
-        self._model: LiveModel | None = None
+        self._model = model
         self._is_over = False
 
     def tick(self) -> bool:

@@ -63,7 +63,33 @@ class DisplayPresenter:
         if not settings.progress_is_wanted():
             _wait(result, None, deadline)
             return result.ready()
-        return _wait_and_show(result, interval, deadline)
+        return self._wait_and_show(result, interval, deadline)
+
+    def _wait_and_show(self, result: ShownResult, interval: float, deadline: float | None) -> bool:
+        view, period = _view_for_now(result, interval)
+        model = LiveModel(result)
+        ending = "error"
+        try:
+            view.show(model)
+            while not result.ready():
+                if deadline is not None and time.monotonic() >= deadline:
+                    ending = "timeout"
+                    return False
+                _wait(result, period, deadline)
+                view.update()
+            ending = "done"
+            return True
+        except KeyboardInterrupt:
+            ending = "interrupted"
+            raise
+        finally:
+            if ending == "interrupted" and isinstance(view, LiveView) and view.is_widget:
+                # The work goes on, and the kernel is free: now buttons are heard everywhere, also
+                # those that were pressed while the cell blocked.
+                self._background.keep(LiveShow(result, view, model=model))
+            else:
+                view.close(ending)
+                model.close()
 
     def show(self, result: ShownResult) -> bool:
         """Show a pending result under this cell, live; False where its text will do."""
@@ -112,33 +138,11 @@ def _wait(result: ShownResult, seconds: float | None, deadline: float | None) ->
     result.wait(seconds)
 
 
-def _wait_and_show(result: ShownResult, interval: float, deadline: float | None) -> bool:
-    view, period = _view_for_now(result, interval)
-    model = LiveModel(result)
-    ending = "error"
-    try:
-        view.show(model)
-        while not result.ready():
-            if deadline is not None and time.monotonic() >= deadline:
-                ending = "timeout"
-                return False
-            _wait(result, period, deadline)
-            view.update()
-        ending = "done"
-        return True
-    except KeyboardInterrupt:
-        ending = "interrupted"
-        raise
-    finally:
-        view.close(ending)
-        model.close()
-
-
 def _view_for_now(result: ShownResult, interval: float) -> tuple[ProgressView, float]:
     """A view for a cell that waits, and the seconds between its updates."""
     if frontend() is not Frontend.KERNEL:
         return _text_view(result), max(interval, _SHORTEST_PERIOD)
-    view = _live_view(result, outlet())
+    view = _live_view(result, outlet_of_this_cell(updates_from_anywhere=True))
     return view, _WIDGET_PERIOD if view.is_widget else max(interval, _STATIC_PERIOD)
 
 

@@ -14,7 +14,7 @@ const ROWS = 12; // with more engines than these there is a tile for each, and d
 const PATIENCE = 1500; // ms after which a button that nobody heard says so
 const NOT_HEARD =
   "The kernel is busy with this cell, and this frontend cannot reach it meanwhile. " +
-  "The stop button of the toolbar ends the wait.";
+  "The stop button of the toolbar ends the wait: then this is done.";
 
 // ---------------------------------------------------------------------------------- small things
 
