@@ -31,9 +31,11 @@ unit: $(VENV)/.made-test  ## the tests without processes: under 10 s
 soak: export CHAOS_SECONDS ?= 600
 soak: export CHAOS_SEED ?= $(shell date +%s)
 soak: export FUZZ ?= 1_000_000
+soak: export IPYASYNCRESULT_HUB_KILLS ?= 100
 soak: export FUZZ_SEED ?= $(shell date +%s)
 soak: $(VENV)/.made-test  ## the long tail: engines under fire for ten minutes, a million bad messages
-	$(BIN)/python -m pytest -s tests/integration/faults/test_chaos.py tests/integration/faults/test_fuzz.py
+	$(BIN)/python -m pytest -s tests/integration/faults/test_chaos.py tests/integration/faults/test_fuzz.py \
+	  tests/integration/test_hub_death.py
 
 REPEAT ?= 3
 bench: $(VENV)/.made-test  ## this project beside the peers that are installed, in one table

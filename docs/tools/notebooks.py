@@ -15,7 +15,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-_STDLIB = "/usr/lib/python3"
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
@@ -28,10 +27,14 @@ def run(path: Path) -> None:
     asyncio.run(client.async_execute(cwd=str(path.parent)))
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata.pop("widgets", None)
-    nbformat.write(notebook, path)
-    # Where this machine keeps its Python is nobody's business.
-    kept = path.read_text(encoding="utf-8").replace(sysconfig.get_path("stdlib"), _STDLIB)
-    path.write_text(kept, encoding="utf-8")
+    # Tracebacks name files; where this machine keeps them is nobody's business.
+    text = nbformat.writes(notebook)
+    for ours, anybodys in (
+        (sysconfig.get_path("stdlib"), "/usr/lib/python3"),
+        (str(NOTEBOOKS.parent), "."),
+    ):
+        text = text.replace(ours, anybodys)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def main(names: list[str]) -> None:

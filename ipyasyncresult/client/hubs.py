@@ -46,18 +46,19 @@ def find_hub(folder: Path, patience: float = _PATIENCE) -> ClusterFile:
     while True:
         described = read_cluster_file(folder)
         if described is None:
-            hint = ""
-            if (state_root() / folder.name / "store.db").exists():
-                hint = (
-                    f"; its results are on disk: Cluster(cluster_id={folder.name!r}, "
-                    "persist=True) starts it again"
-                )
-            raise HubError(f"no cluster lives in {folder}{hint}")
+            raise HubError(f"no cluster lives in {folder}{_hint(folder)}")
         if is_alive(described.pid, described.pid_start):
             return described
         if not living_cluster(described) or time.monotonic() > deadline:
-            raise HubError(f"the hub (pid {described.pid}) is dead")
+            raise HubError(f"the hub (pid {described.pid}) is dead{_hint(folder)}")
         time.sleep(_LOOK)
+
+
+def _hint(folder: Path) -> str:
+    if not (state_root() / folder.name / "store.db").exists():
+        return ""
+    start = f"Cluster(cluster_id={folder.name!r}, persist=True)"
+    return f"; its results are on disk: {start} starts it again"
 
 
 def next_hub(folder: Path) -> ClusterFile | None:

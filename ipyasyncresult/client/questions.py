@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ipyasyncresult.client.connection import Connection
+from ipyasyncresult.client.query import compile_query
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
 from ipyasyncresult.core.ledger import Ledger
@@ -180,9 +181,22 @@ class HubQuestions:
     def db_query(
         self, query: dict[str, Any] | None = None, keys: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Descriptions of tasks whose entries equal those of `query`; only `keys`, if given."""
-        rows = self._connection.ask("tasks")
-        found = [row for row in rows if all(row.get(k) == v for k, v in (query or {}).items())]
+        """Descriptions of tasks that fit; only `keys` of them, if given.
+
+        Parameters
+        ----------
+        query : dict, optional
+            Values by key, or conditions: ``{"duration": {"$gt": 1}, "label": {"$in": ["a"]}}``.
+            Times are seconds since the epoch, or datetimes.
+        keys : list of str, optional
+
+        Raises
+        ------
+        ValueError
+            When an operator is not known.
+        """
+        fits = compile_query(query)
+        found = [row for row in self._connection.ask("tasks") if fits(row)]
         return found if keys is None else [{key: row.get(key) for key in keys} for row in found]
 
     def purge_results(self, jobs: Any = (), targets: Any = ()) -> int:
@@ -198,6 +212,9 @@ class HubQuestions:
         return count
 
     purge_hub_results = purge_results
+
+    def purge_local_results(self, jobs: Any = (), targets: Any = ()) -> None:
+        """Nothing to do: a value lives as long as its result does.  ipyparallel's name."""
 
     def purge_everything(self) -> int:
         """Let the hub forget all finished tasks."""

@@ -39,7 +39,12 @@ def serve(line: bytes, nanny: Nanny) -> None:
 
     settings = read_settings(line)
     folder = cluster_folder(settings.cluster_id)
-    server = HubServer(settings, folder, nanny)
+    try:
+        server = HubServer(settings, folder, nanny)
+    except BaseException:
+        if nanny.living is None:  # the next hub would fare no better
+            nanny.close()
+        raise
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     write_cluster_file(folder, server.cluster_file())
     # Tasks are kept in bare slots without cycles: looking through a hundred thousand of them for

@@ -80,6 +80,7 @@ class Journal:
         # By session: what was sent there and not yet confirmed.
         self._undelivered: dict[str, deque[tuple[int, list[Any]]]] = {}
         self._sent: dict[str, int] = {}
+        self._forgot = False  # something, since the last tick
         self._assigned: list[tuple[EngineState, list[str]]] = []
 
     # -- messages in: between begin and end the archive notes who needs the row --------------------
@@ -122,6 +123,7 @@ class Journal:
             self._write_resubmitted()
         if archive.forgotten:
             ids, archive.forgotten = archive.forgotten, []
+            self._forgot = True
             self.store.append(FORGOTTEN, "", 0, 0.0, m.encode(ids))
         if archive.free_rows:
             rows, archive.free_rows = archive.free_rows, []
@@ -201,7 +203,8 @@ class Journal:
         """Retention."""
         archive = self._archive
         archive.retire(self._keep_bytes, time.time() - self._keep_seconds)
-        if archive.forgotten:
-            self.end_of_turn()
+        self.end_of_turn()
+        if self._forgot:
+            self._forgot = False
             # Short notes are about tasks whose rows are older than they are.
-            self.store.delete_before(next(iter(archive.rows), self.store.stored))
+            self.store.delete_before(next(iter(archive.rows), self.store.stored + 1))

@@ -86,7 +86,8 @@ class Questions:
         del session, request
         tasks = self._state.tasks
         chosen = tasks.values() if msg_ids is None else [tasks[i] for i in msg_ids if i in tasks]
-        return [held.describe() | held.times() for held in chosen]
+        stored = self._state.archive.is_stored
+        return [held.describe() | held.times() | {"stored": stored(held)} for held in chosen]
 
     def purge(self, session: str, request: int, msg_ids: list[str] | None) -> int:
         """Forget finished tasks; how many."""

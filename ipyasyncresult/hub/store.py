@@ -100,6 +100,7 @@ class Store:
         self._waiting: deque[tuple[Row, Sequence[Any]]] = deque()
         self._deletions: deque[tuple[str, tuple[int, ...]]] = deque()
         self._later: deque[tuple[int, str, tuple[int, ...]]] = deque()  # once that row is stored
+        self._cancelled: set[int] = set()  # written by the hub's thread
         self._unwritten: list[tuple[Row, Sequence[Any]]] = []  # the writer's thread only
         self._asleep = False  # written by the writer's thread: it waits for the event
         self._event = threading.Event()
@@ -133,8 +134,10 @@ class Store:
         self._writer.execute(f"PRAGMA max_page_count = {pages}")
 
     def delete(self, seqs: Iterable[int]) -> None:
-        """Remove rows and their frames."""
+        """Remove rows and their frames; those that are not written yet never will be."""
         for seq in seqs:
+            if seq > self.stored:
+                self._cancelled.add(seq)
             self._deletions.append(("DELETE FROM journal WHERE seq = ?", (seq,)))
             self._deletions.append(("DELETE FROM frames WHERE seq = ?", (seq,)))
         self._event.set()
@@ -243,6 +246,10 @@ class Store:
         while self._waiting and size < _BATCH_BYTES:
             rows.append(self._waiting.popleft())
             size += sum([len(frame) for frame in rows[-1][1]]) + len(rows[-1][0].body)
+        last = rows[-1][0].seq if rows else 0
+        if self._cancelled:
+            rows = [entry for entry in rows if entry[0].seq not in self._cancelled]
+            self._unwritten = rows
         try:
             self._delete()
             if rows:
@@ -250,8 +257,8 @@ class Store:
         except sqlite3.Error as error:
             self._failed(error)
             return
-        if rows:
-            self.stored = rows[-1][0].seq
+        if last:
+            self.stored = last
             self._unwritten = []
         if self.problem:
             _log.warning("the store is written again")

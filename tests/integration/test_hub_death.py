@@ -212,6 +212,7 @@ def pending_error(client: ipar.Client) -> None:
         client.load_balanced_view().apply_async(square, 1).get(timeout=30)
 
 
+@pytest.mark.timeout(60 + 5 * ROUNDS)
 def test_nothing_acknowledged_is_lost_when_the_hub_is_killed_at_random_moments(
     tmp_path: Path,
 ) -> None:

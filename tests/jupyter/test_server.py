@@ -150,7 +150,7 @@ def test_events_tell_what_happens_as_it_happens(
     gate = Gate(tmp_path / "gate")
     with events(script, "lab") as news:
         assert [engine["engine_id"] for engine in next(news)["engines"]] == [0, 1]
-        result = client.load_balanced_view().apply_async(wait_at, gate)
+        result = client.load_balanced_view().map_async(wait_at, [gate])
         busy = until(news, lambda one: any(engine["task"] for engine in one["engines"]))
         assert busy["unfinished"] == 1
         gate.open()
@@ -165,7 +165,7 @@ def test_events_tell_what_happens_as_it_happens(
         until(news, lambda one: one["ends"])
         calls = script.send("GET", "/api/clusters/lab/calls?limit=2").json()
         assert [call["counts"] for call in calls] == [{"ok": 1}, {"ok": 1}]
-    assert result.get() == "through"
+    assert result.get() == ["through"]
 
 
 def test_events_of_many_tasks_come_together(script: Browser, client: Client) -> None:
