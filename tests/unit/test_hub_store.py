@@ -16,8 +16,8 @@ from ipyasyncresult.hub.storefile import file_system
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-36 22 0:30 / /home rw shared:2 - nfs4 server:/home rw
-37 36 8:2 / /home/me/local\\040disk rw shared:3 - xfs /dev/sdb1 rw
+36 22 0:30 / /data rw shared:2 - nfs4 server:/data rw
+37 36 8:2 / /data/me/local\\040disk rw shared:3 - xfs /dev/sdb1 rw
 """
 
 
@@ -148,9 +148,9 @@ def test_what_is_deleted_before_it_was_written_never_is(open_store: Callable[...
     ("path", "kind"),
     [
         ("/var/x", "ext4"),
-        ("/home/me/x", "nfs4"),
-        ("/home/me/local disk/x", "xfs"),
-        ("/homely", "ext4"),
+        ("/data/me/x", "nfs4"),
+        ("/data/me/local disk/x", "xfs"),
+        ("/database", "ext4"),
     ],
 )
 def test_the_kind_of_file_system_is_that_of_the_innermost_mount(path: str, kind: str) -> None:

@@ -55,6 +55,8 @@ OUTPUTS = "integration/faults/test_outputs.py::test_"
 LIFE = "integration/test_lifecycle.py::test_"
 RESULTS = "integration/test_results.py::test_"
 CARE = "integration/test_engine_care.py::test_"
+DURABLE = "integration/faults/test_durability.py::test_"
+HUBDEATH = "integration/test_hub_death.py::test_"
 TCP = "integration/test_transport_tcp.py::test_"
 CAPTURE = "integration/test_capture.py::test_"
 WORKER = "integration/test_worker_capture.py::test_"
@@ -456,8 +458,27 @@ GROUPS: dict[str, list[Row]] = {
         ),
     ],
     "The client's side": [
-        Row(42, "the client is killed while tasks run", NOT_YET, "", ()),
-        Row(43, "client and hub are killed", NOT_YET, "", ()),
+        Row(
+            42,
+            "the client is killed while tasks run",
+            "A persistent cluster works on. A new process gets everything by id, by label or as "
+            "the last call (-1): values, outputs, the shape of maps.",
+            "ipyparallel: by ids, when the cluster was told to stay; a map comes back as a list "
+            "of chunks, and above 1,024 records the oldest are gone. Dask: results go with their "
+            "client, unless published. Pools: all is lost.",
+            (DURABLE + "everything_can_be_had_again_after_the_client_was_killed",),
+        ),
+        Row(
+            43,
+            "client and hub are killed",
+            "What the hub acknowledged is on disk: it is there in the next cluster of that id, "
+            "also when everything was killed at once.",
+            "ipyparallel: its database is in memory by default. Dask: all is lost.",
+            (
+                DURABLE + "acknowledged_results_are_there_after_client_hub_and_engines_were_killed",
+                HUBDEATH + "nothing_acknowledged_is_lost_when_the_hub_is_killed_at_random_moments",
+            ),
+        ),
         Row(
             44,
             "Ctrl-C in `get`, `wait`, iteration, `await`",
@@ -598,17 +619,50 @@ GROUPS: dict[str, list[Row]] = {
         ),
     ],
     "Store and hub": [
-        Row(58, "the disk is full", NOT_YET, "", ()),
-        Row(59, "the database is damaged, or is none", NOT_YET, "", ()),
-        Row(60, "the database is on NFS, or another hub has it", NOT_YET, "", ()),
-        Row(61, "mode of the database file", NOT_YET, "", ()),
+        Row(
+            58,
+            "the disk is full",
+            "Results come from memory, and the client is told that they are not stored; writing "
+            "goes on by itself when there is room.",
+            "",
+            (DURABLE + "a_full_disk_costs_no_result_and_writing_goes_on_when_there_is_room",),
+        ),
+        Row(
+            59,
+            "the database is damaged, or is none",
+            "Moved aside with a timestamp; a new one begins, and the client is told.",
+            "",
+            (DURABLE + "a_file_that_is_no_store_is_moved_aside_and_said",),
+        ),
+        Row(
+            60,
+            "the database is on NFS, or another hub has it",
+            "No write-ahead log over a network. A second hub is refused, naming the first one.",
+            "",
+            (
+                DURABLE + "a_second_hub_is_refused_the_store_of_the_first_one",
+                DURABLE + "a_file_that_lies_on_another_machine_is_recognised",
+            ),
+        ),
+        Row(
+            61,
+            "mode of the database file",
+            "0600 from its first moment; a file that others may read or write is refused, with "
+            "the command that mends it.",
+            "SQLite by itself goes by the umask.",
+            (DURABLE + "the_file_is_the_users_alone_and_one_that_is_not_is_refused",),
+        ),
         Row(
             62,
             "the hub is killed",
-            "Clients hear of it at once: `HubError` on everything outstanding, or they go on with "
-            "the hub that takes its place (persistent clusters).",
+            "Persistent clusters: another one takes its place, engines finish what they run and "
+            "hand it over, waiting clients notice nothing. Others: `HubError` on everything "
+            "outstanding, at once.",
             "ipyparallel: the caller is never answered when the controller is killed.",
             (
+                DURABLE + "a_killed_hub_is_followed_by_another_one_and_nobody_notices",
+                DURABLE + "without_a_store_a_killed_hub_answers_everybody_with_an_error",
+                HUBDEATH + "clients_are_answered_within_five_seconds",
                 LIFE + "a_killed_hub_resolves_everything_and_is_named",
                 LIFE + "a_hub_that_dies_wakes_a_thread_that_waits",
             ),

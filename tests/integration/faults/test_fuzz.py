@@ -325,8 +325,8 @@ def test_noise_of_a_hub_is_dropped_by_the_engine_that_goes_on(
         send_to(router, identity, m.encode(m.Run([absolute], [task])))
         while True:
             message = m.decode_from_engine(said(router)[1])
-            assert isinstance(message, m.Stream)
-            for item in message.items:
+            items = message.items if isinstance(message, m.Stream) else []  # it may be asked who
+            for item in items:
                 if isinstance(item, m.Finished) and item.msg_id == name:
                     assert item.status == m.OK
                     return

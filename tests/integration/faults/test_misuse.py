@@ -48,7 +48,7 @@ def test_a_start_without_enough_file_descriptors_names_that_limit_and_leaves_not
         from ipyasyncresult.errors import StartError
 
         import ipyasyncresult.client.cluster
-        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 4096))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
         cluster = ipar.Cluster(n=20)
         try:
             cluster.start_and_connect_sync()

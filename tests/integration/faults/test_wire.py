@@ -140,7 +140,7 @@ def test_nobody_takes_the_place_of_an_engine(mortal: Mortal, new_gate: NewGate) 
 def test_a_client_of_another_python_is_refused_with_both_versions(
     mortal: Mortal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ipyasyncresult.client.connection.python_version", lambda: "2.7")
+    monkeypatch.setattr("ipyasyncresult.client.hubs.python_version", lambda: "2.7")
     with pytest.raises(VersionMismatch, match=r"2\.7"):
         ipar.Client(mortal.client.cluster_id)
 
