@@ -11,11 +11,15 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.partition import DISTRIBUTIONS
+from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.errors import UnknownTaskError
 from ipyasyncresult.wire.messages import Ask
 
 __all__ = ["HubQuestions"]
+
+_OPEN = ("pending", "running")  # all other statuses are final
+_PATIENCE = 10.0  # seconds; large results may take longer, and then come as they come
 
 
 class HubQuestions:
@@ -104,6 +108,8 @@ class HubQuestions:
         return [records[msg_id] for msg_id in msg_ids]
 
     def _subscribe(self, wanted: list[str], records: dict[str, TaskRecord]) -> None:
+        ended = Tally()
+
         def enter(described: Any) -> None:
             # In the receiving thread: the news about these tasks come right behind.
             if not isinstance(described, list):
@@ -121,10 +127,14 @@ class HubQuestions:
                 records[record.msg_id] = record
                 made.append(record)
             self.ledger.submit_many(made)
+            still_open = {i["msg_id"] for i in described if i and i["status"] in _OPEN}
+            self.ledger.count(ended, [r for r in made if r.msg_id not in still_open])
 
         self._connection.request(
             lambda number: Ask(number, "subscribe", {"msg_ids": wanted}), on_answer=enter
         )
+        # What has ended is under way: who looks at the result at once shall see it so.
+        self._connection.wait(lambda: not ended.left, _PATIENCE)
 
     def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
         """Run ended tasks again; new records.  For ``retry_failed`` and :meth:`resubmit`."""

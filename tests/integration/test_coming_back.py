@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import sqlite3
@@ -80,6 +81,60 @@ def test_what_a_killed_client_left_is_found_by_another_process(
     assert {md["status"] for md in again.metadata} == {"ok"}
     assert lasting.get_result(-1).msg_ids == ids
     assert pickle.loads(pickle.dumps(again)).get() == again.get()
+
+
+def test_what_is_found_by_its_label_is_awaited_shown_and_taken_back_as_the_original(
+    lasting: ipar.Client,
+    new_gate: NewGate,
+    start_python: StartPython,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gate = new_gate("gate")
+    script = """
+        import sys, time
+        import ipyasyncresult as ipar
+
+        def slow(x, path):
+            import os, time
+            print("item", x)
+            while not os.path.exists(path):
+                time.sleep(0.005)
+            return x * x
+
+        client = ipar.connect(cluster_id=sys.argv[1])
+        view = client.load_balanced_view()
+        for label in ("wanted", "unwanted"):
+            view.label = label
+            result = view.map_async(slow, range(3), [sys.argv[2]] * 3)
+        client.hub_status()
+        print("sent", flush=True)
+        time.sleep(60)
+    """
+    first = start_python(script, lasting.cluster_id, gate.path)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "sent\n"
+    first.kill()
+    first.wait()
+
+    unwanted = lasting.get_result("unwanted")
+    assert set(unwanted.abort().values()) == {"aborted"}
+    with pytest.raises(ipar.CompositeError, match="3 of 3 failed"):
+        unwanted.get(timeout=10)
+    wanted = lasting.get_result("wanted")
+    gate.open()
+    wanted.wait_interactive(timeout=30)
+
+    async def awaited() -> list[int]:
+        values: list[int] = await lasting.get_result("wanted")
+        return values
+
+    assert asyncio.run(awaited()) == [0, 1, 4]
+    capsys.readouterr()
+    wanted.display_outputs(groupby="order")
+    assert [line.split("] ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        f"item {x}" for x in range(3)
+    ]
+    assert wanted["label"] == ["wanted"] * 3
 
 
 def test_acknowledged_results_are_there_after_client_hub_and_engines_were_killed(
