@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -19,6 +20,10 @@ import pytest
 # The same examples in every run, and few enough that nobody skips them.
 hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ours")
+
+# A shell that starts this in the background has Ctrl-C ignored: by Python, and by all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MEMORY = Path("/dev/shm")
 

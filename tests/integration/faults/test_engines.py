@@ -97,7 +97,9 @@ def test_an_engine_killed_within_a_map_costs_one_task(
     assert killed not in client[:].apply_sync(os.getpid)
 
 
-def test_an_engine_killed_at_any_moment_costs_one_task_at_most(client: ipar.Client) -> None:
+def test_an_engine_killed_at_any_moment_costs_what_it_ran_and_what_was_just_leaving(
+    client: ipar.Client,
+) -> None:
     def work(n: int) -> int:
         time.sleep(0.002)
         return n * n
@@ -108,7 +110,8 @@ def test_an_engine_killed_at_any_moment_costs_one_task_at_most(client: ipar.Clie
         client.wait_for_engines(2, timeout=SOON)
         kill_engine(client, 0)
     result.wait(timeout=SOON)
-    assert len(result.failed) <= 3
+    # Each time the task that ran, and perhaps a result that had not left the process.
+    assert len(result.failed) <= 2 * 3
     lost = {n for n, one in enumerate(result.get(return_exceptions=True)) if one != n * n}
     assert len(lost) == len(result.failed)
     assert all(isinstance(error, ipar.EngineError) for error in result.failed)
