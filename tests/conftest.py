@@ -21,7 +21,7 @@ import pytest
 hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ours")
 
-# A shell that starts this in the background has Ctrl-C ignored: by Python, and by all that it starts.
+# A shell that starts this in the background has Ctrl-C ignored, here and in what is started here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
