@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -25,6 +26,7 @@ from ipyasyncresult._version import __version__
 from ipyasyncresult.client.cluster import Cluster
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["StubCluster", "StubEngines"]
@@ -56,7 +58,7 @@ class StubEngines:
         self._poller = zmq.Poller()
         self._poller.register(hub.fileno(), zmq.POLLIN)
         self._engines: dict[Any, tuple[int, str]] = {}  # socket -> number and uuid
-        self._url = ""
+        self._folder = Path()
         self._unread = b""
 
     def run(self) -> None:
@@ -77,7 +79,7 @@ class StubEngines:
         for line in lines:
             wish = json.loads(line)
             if "settings" in wish:
-                self._url = wish["settings"]["url"]
+                self._folder = Path(wish["settings"]["folder"])
             elif "fork" in wish:
                 self._start(wish["fork"], wish["uuid"])
             elif "signal" in wish:
@@ -90,7 +92,7 @@ class StubEngines:
 
     def _start(self, engine_id: int, uuid: str) -> None:
         engine = make_socket(self._context, zmq.DEALER, uuid.encode())
-        engine.connect(self._url)
+        connect_to_hub(engine, self._folder, "engines")
         self._engines[engine] = engine_id, uuid
         self._poller.register(engine, zmq.POLLIN)
         self._tell("forked", engine_id, uuid, pid=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ Say = Callable[..., str]
 def own_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """``start`` puts the current folder in the place of its program's."""
     monkeypatch.setattr(sys, "path", ["the program's folder", *sys.path])
+
+
+@pytest.fixture(autouse=True)
+def own_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No other cluster is here: commands take the only one, and ``stop --all`` stops no other's."""
+    # Short, as the path of a Unix socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="ipar-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
 
 
 @pytest.fixture
