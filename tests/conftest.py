@@ -42,6 +42,15 @@ LASTING_PROCESSES = ("multiprocessing.resource_tracker", "loky.backend.resource_
 """Helpers of multiprocessing and loky, one per process that uses them, for good."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in a browser come last.
+
+    They share one.  As long as Playwright runs, this thread has a running event loop, which tests
+    with kernels cannot bear.
+    """
+    items.sort(key=lambda item: "browser" in item.path.parts)
+
+
 # --------------------------------------------------------------------------- a home for the run
 
 

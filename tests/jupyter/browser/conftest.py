@@ -1,8 +1,4 @@
-"""One server and one browser for all tests of this folder.
-
-For this folder only: as long as Playwright runs, this thread has a running event loop, which tests
-with kernels cannot bear.
-"""
+"""One server and one browser for all tests of this folder, which run last (tests/conftest.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from playwright.sync_api import sync_playwright
 from tests.jupyter.lab import Lab, Notebook, browser_of, lab_page, lab_server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def lab(runtime_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("lab")
     with sync_playwright() as playwright:
@@ -28,7 +24,7 @@ def lab(runtime_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             yield Lab(page, root, address)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def notebook(lab: Lab) -> Iterator[Notebook]:
     """A notebook whose engines are up; tests add cells."""
     with lab.notebook("shared.ipynb", ["%load_ext ipyasyncresult"]) as opened:
