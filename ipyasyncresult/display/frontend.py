@@ -131,6 +131,10 @@ def outlet_of_this_cell(*, updates_from_anywhere: bool = False) -> Outlet:
 
 
 def _stream_with_parent(stream: Any, parent: Any) -> Any:
+    from ipyasyncresult.worker.streams import SharedStream
+
+    if isinstance(stream, SharedStream):  # tasks run in this process: it looks like a kernel's own
+        stream = stream.original
     if not all(hasattr(stream, name) for name in ("pub_thread", "session", "set_parent")):
         return stream  # redirected by the user, or a kernel without such streams
     own = type(stream)(stream.session, stream.pub_thread, stream.name, watchfd=False)

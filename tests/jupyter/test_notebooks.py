@@ -159,3 +159,16 @@ def test_work_of_a_notebook_that_was_killed_comes_back() -> None:
     assert text(notebook, 'grep="seed 1').count(" done") == 10
     assert "20 tasks on 2 engines" in shown(notebook, "result.timeline()")
     assert "20 tasks are known" in text(notebook, "hub_history()")
+
+
+def test_the_same_cell_runs_over_other_clusters() -> None:
+    notebook = executed("other-clusters")
+    over = [c for c in notebook.cells if c.cell_type == "code" and "map_async" in c.source]
+    assert len({cell.source for cell in over}) == 1
+    seeds = [
+        re.findall(r"\[stdout:\d+\] seed (\d)", str([o.get("text") for o in c.outputs]))
+        for c in over
+    ]
+    assert seeds == [[str(seed) for seed in range(8)]] * 4
+    assert {cell.outputs[-1]["data"]["text/plain"] for cell in over} == {"3.14"}
+    assert "Dask" in shown(notebook, "capabilities()")
