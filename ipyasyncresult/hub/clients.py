@@ -83,6 +83,15 @@ class ClientLine:
         for text in self._journal.store.notices if self._journal is not None else ():
             self.send(session, m.Notice(text))
 
+    def is_here(self, identity: bytes) -> bool:
+        """Whether this is the connection on which its session introduced itself.
+
+        A client that lost its hub may have sent something before it noticed, which ZeroMQ then
+        brings to the next hub.  Taken in, it would hide what was sent before it and got lost.
+        """
+        session = session_of(identity)
+        return session in self.sessions and self._routes[session][1:] == identity[1:]
+
     def gone(self, session: str) -> None:
         """It left, or was left."""
         self.sessions.pop(session, None)

@@ -202,7 +202,7 @@ class HubServer:
         message = m.decode_from_client(header)
         if isinstance(message, m.Hello):
             self.clients.hello(identity, message)
-        elif session not in self.clients.sessions:
+        elif not self.clients.is_here(identity):
             self.dropped += 1
         elif isinstance(message, m.Submit):
             self._submit(session, message, header, frames)

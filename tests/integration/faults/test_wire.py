@@ -60,6 +60,23 @@ def test_a_peer_that_did_not_introduce_itself_is_not_heard(mortal: Mortal) -> No
     assert mortal.client[:].apply_sync(abs, -3) == [3, 3]
 
 
+def test_what_an_earlier_connection_of_a_session_brings_late_is_not_heard(mortal: Mortal) -> None:
+    """It would hide what was sent before it to a hub that died, and is sent again."""
+    before = dropped(mortal.client)
+    with intruder(mortal.client.cluster_id) as other:
+        session = other.session.encode()
+        heard = other.open("clients", b"C" + session + b"1")
+        send(heard, m.encode(other.hello()))
+        assert isinstance(m.decode_from_hub(answer_of(heard)[0]), m.Welcome)
+        submit = m.encode(m.Submit([b"function"], [m.Task(f"{other.session}-0", 0, b"")]))
+        late, now = (other.open("clients", b"S" + session + number) for number in (b"0", b"1"))
+        send(late, submit)
+        wait_for_drops(mortal.client, before + 1)
+        send(now, submit)
+        assert isinstance(m.decode_from_hub(answer_of(heard)[0]), m.News)
+    assert dropped(mortal.client) == before + 1
+
+
 def test_a_flood_of_junk_leaves_the_hub_at_work(mortal: Mortal) -> None:
     """50,000 messages: nobody can send them but the user's own processes, and they do no harm."""
     count = 50_000
