@@ -152,7 +152,11 @@ def test_the_timeline_shows_what_came_last() -> None:
     assert "count" in shown(notebook, "to_dataframe()")
 
 
-def test_work_of_a_notebook_that_was_killed_comes_back() -> None:
+def test_work_of_a_notebook_that_was_killed_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How-tos run in the tests, too, and have a cluster of the same name: its results stay on disk.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     notebook = executed("coming-back")
     assert shown(notebook, "YESTERDAY") == "-9"
     assert shown(notebook, "sum(result.get())") == "(2470, 20)"
