@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ipyasyncresult.client.anyclient import AnyClient, ids_of
 from ipyasyncresult.client.care import EngineCare, signal_number, start_failure
@@ -28,9 +28,6 @@ from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import StartError, TimeoutError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import cluster_folder
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Client"]
 
