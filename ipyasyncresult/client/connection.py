@@ -328,8 +328,7 @@ class Connection(Succession):
         elif isinstance(message, m.Notice):
             _log.warning("%s", message.text)
         elif isinstance(message, m.Segments):
-            self._arrays.recycle(message.free)
-            self._arrays.drop(message.drop, message.rest)
+            self._arrays.heed(message)
         elif isinstance(message, m.Closing):
             self.closed = message.reason
 
@@ -345,9 +344,8 @@ class Connection(Succession):
         self._receiver.notify()
 
     def _fail_outstanding(self, reason: str = "") -> None:
-        error = HubError(
-            reason or self.closed
-        )  # one for all: a result of many tasks raises just that
+        # One for all: a result of many tasks raises just that.
+        error = HubError(reason or self.closed)
         with self.ledger.batch() as batch:
             batch.finish_all(Status.LOST, lambda _: error)
 

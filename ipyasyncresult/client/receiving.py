@@ -138,10 +138,12 @@ class Receiver:
                 os.eventfd_write(self._wake, 1)
 
     def _wait(self, waiter: _Waiter, deadline: float | None, interrupts: HeldInterrupts) -> bool:
-        while not waiter.predicate() and not self._closed:
+        while not waiter.predicate():
+            if self._closed:
+                return False
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                break
+                return False
             if self._holder is waiter and self._lost:
                 with self._state:
                     self._hand_over()
@@ -152,8 +154,9 @@ class Receiver:
                 interrupts.open = True
                 waiter.wake.acquire(timeout=-1 if left is None else left)
                 interrupts.open = False
-            interrupts.check()
-        return bool(waiter.predicate())
+            if interrupts.pending is not None:
+                interrupts.check()
+        return True
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:

@@ -278,8 +278,7 @@ class EngineLoop:
                 elif isinstance(message, m.Introduce):
                     self._register_again()
                 elif isinstance(message, m.Segments):
-                    self._arrays.recycle(message.free)
-                    self._arrays.drop(message.drop, message.rest)
+                    self._arrays.heed(message)
                 elif isinstance(message, m.BindKernel):
                     self._kernel.bind(message, self._out.note_reply)
                 else:

@@ -133,8 +133,12 @@ class ClientLine:
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it
-            items = [item for item, _ in entries]
-            frames = [frame for _, some in entries if some for frame in some]
+            if len(entries) == 1:
+                ((item, frames),) = entries
+                items = [item]
+            else:
+                items = [item for item, _ in entries]
+                frames = [frame for _, some in entries if some for frame in some]
             if frames:
                 self._state.archive.segments.lend(session, frames)
             if self._journal is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask, run_message
 from ipyasyncresult.hub.settings import HubSettings
+from ipyasyncresult.hub.sources import Sources
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
@@ -90,21 +90,24 @@ class HubServer:
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
         self.arrays = ArraysKeeper(self)
-        self._line: socket.socket | None = None  # to the nursery, as long as it is polled
-        self._watched = -1  # its number
-        self._sources: list[tuple[Any, int]] = []
+        wakes = [] if self.durability.store is None else [self.durability.store.wake]
+        # Engines first: who hears of a death, or asks, has heard of the results before it.
+        self._sources = Sources(self._engines, self._clients, *self.gate.sockets(), *wakes)
 
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
+        sources = self._sources
         now = time.monotonic()
         next_tick = now + _TICK
         while self._running:
-            if self.keeper.nanny.line is not self._line:  # the first, or one after a death
-                self._poll_anew()
-            ready = poll(self._sources, self._patience(next_tick - now, now))
+            if self.keeper.nanny.line is not sources.line:  # the first, or one after a death
+                if sources.line is not None:
+                    write_cluster_file(self.folder, self.cluster_file())
+                sources.follow(self.keeper.nanny.line)
+            ready = poll(sources.polled, self._patience(next_tick - now, now))
             special = False
             for source, _ in ready:
                 if source is self._engines:
@@ -136,22 +139,10 @@ class HubServer:
             self.durability.adopt(now, self.send_to_engine)
         return max(0, int(wait * 1000) + 1)
 
-    def _poll_anew(self) -> None:
-        """Another nursery, or none: what to wait for from now on."""
-        if self._line is not None:
-            write_cluster_file(self.folder, self.cluster_file())
-        self._line = self.keeper.nanny.line
-        self._watched = self._line.fileno()
-        # Engines first: who hears of a death, or asks, has heard of the results before it.
-        sources = [self._engines, self._clients, *self.gate.sockets(), self._watched]
-        if self.durability.store is not None:
-            sources.append(self.durability.store.wake)
-        self._sources = [(source, int(zmq.POLLIN)) for source in sources]
-
     def _take_special(self, ready: list[Any], now: float) -> None:
         """What is not about a task."""
         self.gate.take_in()
-        if self._watched in ready:
+        if self._sources.watched in ready:
             # Results that the dead engine sent are in the socket already, or come within the
             # keeper's grace.
             self.keeper.take_notices(now)
@@ -271,16 +262,14 @@ class HubServer:
     def _carry_out(self) -> None:
         state = self.state
         if not self.durability.taking_over:  # else an engine may hold what waits here
-            state.assign()
+            state.scheduler.assign()
         self.arrays.carry_out()  # first: who is sent work, or asked, may use it
-        if state.runs:
-            for engine, batch in state.runs:
-                self._send_run(engine, batch)
-            state.runs.clear()
-        if state.recalls:
-            for engine, msg_ids in state.recalls:
-                self.send_to_engine(engine, m.encode(m.Recall(msg_ids)))
-            state.recalls.clear()
+        for engine, batch in state.runs:
+            self._send_run(engine, batch)
+        state.runs.clear()
+        for engine, msg_ids in state.recalls:
+            self.send_to_engine(engine, m.encode(m.Recall(msg_ids)))
+        state.recalls.clear()
         if state.news:
             self.clients.send_news()
         if state.answers:
@@ -325,15 +314,6 @@ class HubServer:
         self._context.term()
         self.durability.close()
         remove_folder(self.folder)
-
-    def send_to_owner(self, owner: str, message: m.Segments) -> bool:
-        """Send to the session or engine of that name; False when there is none."""
-        engine = self._by_identity.get(owner.encode())
-        if engine is not None:
-            self.send_to_engine(engine, m.encode(message))
-        else:
-            self.clients.send(owner, message)
-        return engine is not None or owner in self.clients.sessions
 
     def send_now(self, session: str, message: Any) -> None:
         """Send what must leave before the news of this turn, after the news of the turn so far."""

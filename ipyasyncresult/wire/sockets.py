@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -25,7 +25,6 @@ _POLLIN = int(zmq.POLLIN)
 # What is under the Python of pyzmq's Socket and Poller: a task meets it eight times on its way, and
 # after each wake-up a call of a Python function costs two microseconds.
 _send: Any = zmq.backend.Socket.send
-_poll: Any = zmq.zmq_poll
 
 MAX_FRAMES = 1 << 20
 """Frames that a message may have: a hundred times what a large map of arrays needs."""
@@ -49,21 +48,19 @@ def make_socket(context: zmq.Context[Any], kind: int, identity: bytes | None = N
     return socket
 
 
+poll: Callable[[list[tuple[Any, int]], int], list[tuple[Any, int]]] = zmq.zmq_poll
+"""Those of the sockets and file descriptors on which something is there, in the order given.
+
+Waits so many milliseconds at most; -1: for ever.
+"""
+
+
 def waiting(socket: Any) -> bool:
     """Whether a message is there.
 
     A ``recv`` that raises costs eight times as much, asking for the option ``EVENTS`` twice.
     """
-    return bool(_poll([(socket, _POLLIN)], 0))
-
-
-def poll(sources: list[tuple[Any, int]], milliseconds: int) -> list[tuple[Any, int]]:
-    """Those of the sockets and file descriptors on which something is there, in their order.
-
-    Waits at most so long; -1: for ever.  As ``zmq.Poller``, whose list is made anew each time.
-    """
-    ready: list[tuple[Any, int]] = _poll(sources, milliseconds)
-    return ready
+    return bool(poll([(socket, _POLLIN)], 0))
 
 
 def receive(socket: Any) -> tuple[bytes, list[Any]]:
