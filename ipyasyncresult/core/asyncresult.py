@@ -173,8 +173,12 @@ class AsyncResult(Waitable, Insight, Controllable):
         CompositeError
             When several failed.
         """
-        check_return_when(return_when)
-        if not self._wait(check_timeout(timeout), return_when):
+        if timeout != -1 or return_when is not None or self._tally.left:
+            check_return_when(return_when)
+            ready = self._wait(check_timeout(timeout), return_when)
+        else:
+            ready = True  # a thousand results are asked one by one when all of them are there
+        if not ready:
             counts = self.counts()
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
         records = self.records
