@@ -221,6 +221,9 @@ class Receiver:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
+    def check_endless(self) -> None:
+        """Nothing is against it."""
+
     # -- whoever feeds the ledger ----------------------------------------------------------------
 
     def notify(self) -> None:

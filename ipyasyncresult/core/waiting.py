@@ -47,6 +47,9 @@ class Waits(Protocol):
     def notify(self) -> None:
         """The ledger changed.  Called after every batch, outside the ledger's lock."""
 
+    def check_endless(self) -> None:
+        """Somebody is about to wait without end, in a way of his own: raises if he must not."""
+
 
 class ConditionWaits:
     """Waiters sleep on a condition; somebody else feeds the ledger."""
@@ -54,6 +57,9 @@ class ConditionWaits:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._sleeping = 0  # written under the condition's lock
+
+    def check_endless(self) -> None:
+        """Nothing is against it."""
 
     def wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         if predicate() or timeout == 0:
