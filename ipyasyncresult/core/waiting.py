@@ -49,17 +49,15 @@ class Waits(Protocol):
 
     def check_endless(self) -> None:
         """Somebody is about to wait without end, in a way of his own: raises if he must not."""
+        return
 
 
-class ConditionWaits:
+class ConditionWaits(Waits):
     """Waiters sleep on a condition; somebody else feeds the ledger."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._sleeping = 0  # written under the condition's lock
-
-    def check_endless(self) -> None:
-        """Nothing is against it."""
 
     def wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         if predicate() or timeout == 0:
