@@ -85,9 +85,12 @@ class Waitable:
             Always, as the reference says; with `return_when` two sets of single results, those
             that are done and those that are not.
         """
-        check_return_when(return_when)
-        self._wait(check_timeout(timeout), return_when)
+        self._wait_checked(timeout, return_when)
         return None if return_when is None else self._partition_done()
+
+    def _wait_checked(self, timeout: float | None, return_when: ReturnWhen | None) -> bool:
+        check_return_when(return_when)
+        return self._wait(check_timeout(timeout), return_when)
 
     def _wait(self, timeout: float | None, return_when: ReturnWhen | None = None) -> bool:
         tally = self._tally
@@ -127,6 +130,7 @@ class Waitable:
         """Wait without blocking the event loop; a cancelled wait leaves the tasks alone."""
         if predicate():
             return
+        self._ledger.waits.check_endless()
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

@@ -99,14 +99,14 @@ class HubServer:
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
-        sources = self._sources
+        sources, keeper = self._sources, self.keeper
         now = time.monotonic()
         next_tick = now + _TICK
         while self._running:
-            if self.keeper.nanny.line is not sources.line:  # the first, or one after a death
+            if keeper.nanny.line is not sources.line:  # the first, or one after a death
                 if sources.line is not None:
                     write_cluster_file(self.folder, self.cluster_file())
-                sources.follow(self.keeper.nanny.line)
+                sources.follow(keeper.nanny.line)
             ready = poll(sources.polled, self._patience(next_tick - now, now))
             special = False
             for source, _ in ready:
@@ -119,8 +119,8 @@ class HubServer:
             now = time.monotonic()
             if special:
                 self._take_special([source for source, _ in ready], now)
-            if self.keeper.verdicts:
-                self.keeper.settle(now)
+            if keeper.verdicts or keeper.signaller.waiting:
+                keeper.settle(now)
             self._carry_out()
             if self.watching.watchers:
                 self.watching.settle(now)
@@ -132,8 +132,9 @@ class HubServer:
     def _patience(self, wait: float, now: float) -> int:
         """Milliseconds that the poll may take."""
         # Nearly always there is nothing of this; a task comes by here twice.
-        if self.keeper.verdicts or self.watching.watchers:
-            wait = min(wait, self.keeper.next_event() - now, self.watching.next_event(now) - now)
+        keeper = self.keeper
+        if keeper.verdicts or keeper.signaller.waiting or self.watching.watchers:
+            wait = min(wait, keeper.next_event() - now, self.watching.next_event(now) - now)
         if self.durability.taking_over:
             wait = min(wait, _ADOPTING)
             self.durability.adopt(now, self.send_to_engine)
@@ -146,8 +147,7 @@ class HubServer:
             # Results that the dead engine sent are in the socket already, or come within the
             # keeper's grace.
             self.keeper.take_notices(now)
-        store = self.durability.store
-        if store is not None and store.wake in ready:
+        if self.durability.store is not None and self.durability.store.wake in ready:
             self.durability.tell(self.clients, self._by_identity, self.send_to_engine)
 
     def stop(self) -> None:
@@ -339,6 +339,6 @@ def _describe(server: HubServer) -> ClusterFile:
         python=python_version(),
         persist=server.settings.persist,
         pid_start=process_start(os.getpid()) or 0,
-        nursery=server.keeper.nanny.pid if server.settings.succeeds else 0,
+        nursery=server.keeper.nanny.pid if server.settings.persist else 0,
         nursery_start=process_start(server.keeper.nanny.pid) or 0,
     )
