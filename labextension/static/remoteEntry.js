@@ -123,8 +123,9 @@
       if (!document.hidden) {
         try {
           clusters = await ask("clusters");
-        } catch {
-          return; // this server has no such routes, or is gone: nothing to show, nothing to ask again
+        } catch (error) {
+          if (error.response?.status === 404) return; // this server has no such routes
+          clusters = []; // it is busy, or restarts: nothing to show until it answers again
         }
         const text = clusters.length === 1 ? clusters[0].cluster_id : `${clusters.length} clusters`;
         item.node.textContent = clusters.length ? `Engines: ${text}` : "";
