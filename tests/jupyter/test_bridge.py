@@ -119,6 +119,6 @@ async def test_a_cluster_that_ended_leaves_no_connection_behind(bridge: Bridge) 
     with Cluster(n=0, cluster_id="brief"):
         await bridge.ask("brief", Client.hub_status)
         (client,) = bridge._clients.values()
-    assert await bridge.run(eventually, lambda: client.closed)  # it hears of the end
+    assert await bridge.run(eventually, lambda: client.closed, 20)  # it hears of the end
     await bridge.clusters()
     assert bridge._clients == {}
