@@ -93,7 +93,9 @@
 
     places.launcher?.add({ command: open, category: "Other", rank: 50 });
     places.palette?.addItem({ command: open, category: "Parallel work", args: { isPalette: true } });
-    places.menu?.runMenu.addGroup([{ command: open }], 1000);
+    // Notebook 7 shows no Run menu where it lists files; its View menu is everywhere.
+    const menu = app.name === "Jupyter Notebook" ? places.menu?.viewMenu : places.menu?.runMenu;
+    menu?.addGroup([{ command: open }], 1000);
     if (!places.bar) return;
 
     const item = new widgets.Widget({ node: document.createElement("button") });
