@@ -85,6 +85,10 @@ ENABLE_PAGE = install -D -m 644 -t $(VENV)/etc/jupyter/jupyter_server_config.d \
   mkdir -p $(VENV)/share/jupyter/labextensions && \
   ln -sfn $(CURDIR)/labextension $(VENV)/share/jupyter/labextensions/ipyasyncresult
 
+# As installers do with packages; a start takes twice as long where Python must compile first, and may
+# not keep what it compiled (PYTHONDONTWRITEBYTECODE).
+COMPILE = $(BIN)/python -m compileall -q ipyasyncresult
+
 # One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
 # installs anew.
 $(BIN)/python:
@@ -96,15 +100,18 @@ $(BIN)/python:
 
 $(VENV)/.made-demo: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable .
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.made-lab: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[lab]'
+	$(COMPILE)
 	$(ENABLE_PAGE)
 	@touch $@
 
 $(VENV)/.made-test: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[test,docs,dev]'
+	$(COMPILE)
 	$(ENABLE_PAGE)
 	@touch $@
 

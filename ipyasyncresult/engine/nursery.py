@@ -162,8 +162,8 @@ class Nursery:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         EngineShell.instance()  # made once, inherited by every engine
         # What is here stays: collections in engines need not look at it, nor copy its pages.
-        gc.collect()
         gc.freeze()
+        gc.enable()
         while True:
             watched: list[Any] = [self._hub, self._wake_read]
             ready, _, _ = select.select(watched, [], [], _LOOK)
