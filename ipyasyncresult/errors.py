@@ -104,6 +104,8 @@ class TaskTimeout(IpyAsyncResultError, builtins.TimeoutError):
 class EngineError(IpyAsyncResultError, BrokenProcessPool):
     """An engine died while it ran the task; only that task is lost.
 
+    When it died right after a task, before the result had left it, the message says so.
+
     Attributes
     ----------
     engine_id, pid, host : int, int, str

@@ -1,9 +1,9 @@
-"""``ipyasyncresult start | stop | list | status | results | logs | doctor``: the command line.
+"""``ipyasyncresult start | stop | forget | list | status | results | logs | doctor``.
 
 ::
 
     application    the commands, and what they have in common
-    clusters       start, stop, list, status
+    clusters       start, stop, forget, list, status
     work           results, logs
     doctor         looks at the machine          checks    what it looks at, one function each
     files          config, completion

@@ -129,6 +129,7 @@ class CommandLine(_Base):
             "start engines that outlive this terminal",
         ),
         "stop": ("ipyasyncresult.cli.clusters.Stop", "stop a cluster, or all of them"),
+        "forget": ("ipyasyncresult.cli.clusters.Forget", "remove what ended clusters stored"),
         "list": ("ipyasyncresult.cli.clusters.List", "running clusters"),
         "status": ("ipyasyncresult.cli.clusters.Status", "one cluster: its engines and queues"),
         "results": ("ipyasyncresult.cli.work.Results", "calls and what their tasks printed"),

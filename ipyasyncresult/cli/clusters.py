@@ -8,13 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Unicode
+from traitlets import Bool, Float, Unicode
 
 from ipyasyncresult.cli.application import Command, NotThere, UsageError
 from ipyasyncresult.cli.tables import ago, table
 from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.cluster import Cluster
-from ipyasyncresult.client.clusters import ClusterInfo, list_clusters, stop_cluster, stored_clusters
+from ipyasyncresult.client.clusters import (
+    ClusterInfo,
+    forget_stored,
+    list_clusters,
+    stop_cluster,
+    stored_clusters,
+)
 from ipyasyncresult.config import ClusterOptions
 from ipyasyncresult.errors import HubError, IpyAsyncResultError, TimeoutError
 
@@ -129,6 +135,46 @@ class Stop(Command):
             print(f"{name}: {outcome}")
 
 
+class Forget(Command):
+    """Remove from disk what clusters that ended have stored: tasks, outputs, results."""
+
+    name = Unicode("ipyasyncresult forget")
+    words = "[CLUSTER ...]"
+    examples = Unicode("ipyasyncresult forget lab\nipyasyncresult forget --older-than 30")
+
+    older_than = Float(
+        None, min=0, allow_none=True, help="All that were last written so many days ago."
+    ).tag(config=True)
+    aliases: dict[Any, Any] = {"older-than": "Forget.older_than"}  # noqa: RUF012
+
+    def run(self) -> dict[str, Any]:
+        """Remove them."""
+        if (self.older_than is None) == (not self.extra_args):
+            raise UsageError("give names of clusters (`list --stored` has them), or --older-than")
+        found = {one.cluster_id: one for one in stored_clusters()}
+        names = self.extra_args
+        if self.older_than is not None:
+            limit = time.time() - self.older_than * 86_400
+            names = [name for name, one in found.items() if one.changed <= limit]
+        outcome = {}
+        for name in names:
+            try:
+                forget_stored(name)
+                size = found[name].bytes if name in found else 0
+                outcome[name] = f"forgotten, {size / 1e6:.1f} MB"
+            except (HubError, OSError) as error:
+                outcome[name] = str(error)
+                self.exit_code = 1
+        return outcome
+
+    def show(self, found: dict[str, Any]) -> None:
+        """A line per cluster."""
+        if not found:
+            print("nothing is that old")
+        for name, outcome in found.items():
+            print(f"{name}: {outcome}")
+
+
 class List(Command):
     """Running clusters, oldest first."""
 
@@ -182,7 +228,8 @@ def _show_stored(found: list[dict[str, Any]]) -> None:
         for one in found
     ]
     print(table(("cluster", "on disk", "last written, ago"), rows))
-    print("`ipyasyncresult start --cluster-id NAME` brings one back with its results")
+    print("`ipyasyncresult start --cluster-id NAME` brings one back with its results,")
+    print("`ipyasyncresult forget NAME` removes them")
 
 
 def _summary(described: ClusterInfo) -> dict[str, Any]:

@@ -102,7 +102,10 @@ def _how_it_died(details: dict[str, Any], where: str, task: str) -> str:
         return f"no engine is left to run {task}: {details['reason']}"
     code = details.get("exit_code")
     died = details.get("signal") or (f"exit code {code}" if code is not None else "gone")
-    text = f"{where} died under {task}: {died}"
+    under = (
+        f"after {task} and before its result had left" if details.get("ended") else f"under {task}"
+    )
+    text = f"{where} died {under}: {died}"
     if details.get("on_request"):
         return f"{text} ({details['on_request']})"
     if details.get("oom"):

@@ -35,13 +35,16 @@ class NestedWaits:
 
     def wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         if timeout is None and not predicate():
-            raise NestedWaitError(
-                "this is a task, and it would wait for tasks of the engines that it runs on "
-                "itself: when all of them wait, no result ever comes. Return the AsyncResult or "
-                "the data and submit from outside, wait with a timeout, or start engines of your "
-                "own with Cluster(n=...)"
-            )
+            self.check_endless()
         return self._waits.wait(predicate, timeout)
+
+    def check_endless(self) -> None:
+        raise NestedWaitError(
+            "this is a task, and it would wait for tasks of the engines that it runs on itself: "
+            "when all of them wait, no result ever comes. Return the AsyncResult or the data and "
+            "submit from outside, wait with a timeout (get, wait), or start engines of your own "
+            "with Cluster(n=...)"
+        )
 
     def notify(self) -> None:
         self._waits.notify()

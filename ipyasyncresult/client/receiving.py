@@ -24,6 +24,7 @@ from typing import Any
 import zmq
 
 from ipyasyncresult.client.interrupts import HeldInterrupts
+from ipyasyncresult.core.waiting import Waits
 
 __all__ = ["Receiver"]
 
@@ -54,8 +55,8 @@ class _Waiter:
                 _log.debug("woken twice")
 
 
-class Receiver:
-    """Waits for a ledger (a ``core.waiting.Waits``) and receives for a connection.
+class Receiver(Waits):
+    """Waits for a ledger and receives for a connection.
 
     Parameters
     ----------

@@ -127,6 +127,7 @@ class Waitable:
         """Wait without blocking the event loop; a cancelled wait leaves the tasks alone."""
         if predicate():
             return
+        self._ledger.waits.check_endless()
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

@@ -47,8 +47,12 @@ class Waits(Protocol):
     def notify(self) -> None:
         """The ledger changed.  Called after every batch, outside the ledger's lock."""
 
+    def check_endless(self) -> None:
+        """Somebody is about to wait without end, in a way of his own: raises if he must not."""
+        return
 
-class ConditionWaits:
+
+class ConditionWaits(Waits):
     """Waiters sleep on a condition; somebody else feeds the ledger."""
 
     def __init__(self) -> None:

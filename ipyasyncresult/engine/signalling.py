@@ -42,10 +42,12 @@ def send_signal(pid: int, number: int, *, group: bool) -> None:
 
 
 def signal_task(child: SignalledChild, msg_id: str, number: int) -> bool:
-    """Signal the engine if it runs that task now; whether it does."""
+    """Signal the engine if it runs that task now; whether it does (signal 0: only that)."""
     wanted = task_number(msg_id)
     if child.page[RUNNING] != wanted:
         return False
+    if number == 0:
+        return True
     if number == signal.SIGINT:
         child.page[MEANT] = wanted
         send_signal(child.pid, number, group=False)

@@ -13,7 +13,7 @@ _BLAME = frozenset({"overdue", "on_request", "oom"})
 
 
 def verdict(
-    held: HubTask, engine: EngineState, details: dict[str, Any], *, guilty: bool
+    held: HubTask, engine: EngineState, details: dict[str, Any], *, guilty: bool | None
 ) -> LostTask | Requeued:
     """Its end, or that it is run again, as long as it may be.
 
@@ -23,10 +23,13 @@ def verdict(
     engine : EngineState
     details : dict
         How the engine died.
-    guilty : bool
+    guilty : bool or None
         The engine ran this task when it died.  Others had ended, and their results died with it.
+        None: nobody knows.
     """
     about = details if guilty else {key: details[key] for key in details if key not in _BLAME}
+    if guilty is False:
+        about["ended"] = True
     if about.get("oom"):
         held.killed_by_oom += 1
     # Not what somebody wanted to end, nor what took all memory twice.

@@ -133,10 +133,12 @@ class EngineKeeper:
 
     def next_event(self) -> float:
         """When :meth:`settle` has something to do; monotonic seconds."""
-        return self._verdicts[0][0] if self._verdicts else math.inf
+        verdict = self._verdicts[0][0] if self._verdicts else math.inf
+        return min(verdict, self.signaller.next_event())
 
     def settle(self, now: float) -> None:
-        """Give the verdict on engines that died a moment ago, and replace them."""
+        """Give the verdict on engines that died a moment ago, and replace them; signal others."""
+        self.signaller.settle(now)
         while self._verdicts and self._verdicts[0][0] <= now:
             _, engine, notice = self._verdicts.popleft()
             self._buried(engine, notice, now)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import signal
-from typing import TYPE_CHECKING, Any
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipyasyncresult.hub.abort import AbortRequest
 from ipyasyncresult.hub.records import EngineState, HubTask
@@ -21,20 +24,35 @@ _DONE = {
     signal.SIGTERM: "terminating",
     signal.SIGKILL: "killed",
 }
+_ARRIVAL = 5.0
+"""Seconds that a signal which may end an engine waits at most for the results of earlier tasks,
+which may still be on their way out of the process."""
+
+
+class _Wish(NamedTuple):
+    """One task that a client wants signalled."""
+
+    wanted: AbortRequest
+    held: HubTask
+    engine: EngineState
+    signal: int
 
 
 class Signaller:
     """Passes signals on to engines, and tells what happened.  The hub's thread only.
 
     Whether an engine runs a certain task at this very moment only the nursery can tell, so a
-    request stays open until it has said so for each.
+    request stays open until it has said so for each.  What may end the engine is sent only when the
+    results of earlier tasks are here: the nursery is asked first (signal 0) whether the task runs.
     """
 
     def __init__(self, state: HubState, keeper: EngineKeeper) -> None:
         self._state = state
         self._keeper = keeper
         self._numbers = itertools.count(1)
-        self._open: dict[int, tuple[AbortRequest, HubTask, EngineState, int]] = {}
+        self._open: dict[int, _Wish] = {}
+        self._asked: dict[int, _Wish] = {}  # whether it runs
+        self._waiting: deque[tuple[float, _Wish]] = deque()  # it runs; until when to wait
 
     def interrupt(self, session: str, wish: Interrupt) -> None:
         """Signal the engines that run these tasks, or these engines; answered when all is known."""
@@ -54,19 +72,48 @@ class Signaller:
             elif held.engine is None:
                 wanted.outcome[msg_id] = "queued"
             else:
-                number = next(self._numbers)
                 wanted.outcome[msg_id] = ""  # in the order in which it was asked
                 wanted.open += 1
-                self._open[number] = (wanted, held, held.engine, wish.signal)
-                nanny.signal_task(held.engine.uuid, msg_id, wish.signal, number)
+                self._begin(_Wish(wanted, held, held.engine, wish.signal))
         self._close(wanted)
+
+    def _begin(self, wish: _Wish) -> None:
+        if wish.signal == signal.SIGINT or _is_first(wish):
+            self._send(wish)
+        else:
+            self._ask_nursery(wish, self._asked, 0)
+
+    def _send(self, wish: _Wish) -> None:
+        self._ask_nursery(wish, self._open, wish.signal)
+
+    def _ask_nursery(self, wish: _Wish, among: dict[int, _Wish], number: int) -> None:
+        request = next(self._numbers)
+        among[request] = wish
+        self._keeper.nanny.signal_task(wish.engine.uuid, wish.held.task.msg_id, number, request)
+
+    def next_event(self) -> float:
+        """When :meth:`settle` has something to do at the latest; monotonic seconds."""
+        return self._waiting[0][0] if self._waiting else math.inf
+
+    def settle(self, now: float) -> None:
+        """Send what has waited for results to arrive."""
+        for _ in range(len(self._waiting)):
+            until, wish = self._waiting.popleft()
+            if now >= until or _is_first(wish):
+                self._send(wish)
+            else:
+                self._waiting.append((until, wish))
 
     def answered(self, notice: dict[str, Any]) -> None:
         """What the nursery says about one task."""
-        found = self._open.pop(notice["request"], None)
-        if found is None:
+        wish = self._asked.pop(notice["request"], None)
+        if wish is not None and notice["hit"]:
+            self._waiting.append((time.monotonic() + _ARRIVAL, wish))
             return
-        wanted, held, engine, number = found
+        wish = wish or self._open.pop(notice["request"], None)
+        if wish is None:
+            return
+        wanted, held, engine, number = wish
         msg_id = held.task.msg_id
         if notice["hit"]:
             wanted.outcome[msg_id] = _DONE.get(signal.Signals(number), "signalled")
@@ -88,9 +135,15 @@ class Signaller:
 
     def nursery_gone(self) -> None:
         """Nobody will answer any more."""
-        for number in list(self._open):
+        self.settle(math.inf)
+        for number in [*self._open, *self._asked]:
             self.answered({"request": number, "hit": False, "begun": 0})
 
     def _close(self, wanted: AbortRequest) -> None:
         if not wanted.open:
             self._state.answers.append((wanted.session, Answer(wanted.request, wanted.outcome)))
+
+
+def _is_first(wish: _Wish) -> bool:
+    """Whether all that its engine ran before it is here (also if it is not there any more)."""
+    return next(iter(wish.engine.assigned), wish.held.task.msg_id) == wish.held.task.msg_id

@@ -217,7 +217,8 @@ class HubState:
                 self.scheduler.requeue(held)
         for held in held_tasks[:ran]:
             held.engine = None
-            fate = verdict(held, engine, details, guilty=held is guilty)
+            known = None if guilty is None else held is guilty
+            fate = verdict(held, engine, details, guilty=known)
             if isinstance(fate, Requeued):
                 self.scheduler.requeue(held)
                 self._tell(held, fate)

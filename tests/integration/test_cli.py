@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -153,6 +154,24 @@ def test_several_clusters_have_to_be_named(say: Say, lab: Client) -> None:
         assert "other: stopped" in say("stop", "other")
 
 
+def test_what_ended_clusters_stored_is_forgotten_on_request(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name in ("old", "new"):
+        say("start", "-n", "0", "--cluster-id", name)
+    assert "old" in say("forget", "old", code=1)  # it lives
+    say("stop", "--all")
+    assert "ended cluster" not in say("list", "--stored")
+    for file in (tmp_path / "ipyasyncresult" / "old").iterdir():
+        os.utime(file, (0, 0))
+    assert "old: forgotten" in say("forget", "--older-than", "30")
+    assert [one["cluster_id"] for one in json.loads(say("list", "--stored", "--json"))] == ["new"]
+    assert "nothing is that old" in say("forget", "--older-than", "30")
+    assert "new: forgotten" in say("forget", "new")
+    assert "no cluster 'new' has stored anything" in say("forget", "new", code=1)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -162,6 +181,8 @@ def test_several_clusters_have_to_be_named(say: Say, lab: Client) -> None:
         (["start", "4"], "options only, not '4'"),
         (["status", "a", "b"], "one name at most"),
         (["stop", "a", "--all"], "not both"),
+        (["forget"], "names of clusters"),
+        (["forget", "a", "--older-than", "1"], "names of clusters"),
         (["completion", "tcsh"], "bash, zsh, fish"),
         (["results", "--groupby", "colour"], "groupby"),
     ],
@@ -175,7 +196,17 @@ def test_a_wrong_command_line_is_refused_with_code_2(
 
 def test_every_command_explains_itself(say: Say) -> None:
     listed = say("--help")
-    for command in ("start", "stop", "list", "status", "results", "logs", "doctor", "config"):
+    for command in (
+        "start",
+        "stop",
+        "forget",
+        "list",
+        "status",
+        "results",
+        "logs",
+        "doctor",
+        "config",
+    ):
         assert command in listed
         assert f"usage: ipyasyncresult {command}" in say(command, "--help")
     assert "ClusterOptions.output_limit" in say("start", "--help-all")

@@ -22,7 +22,7 @@ def test_a_living_cluster_is_listed_and_can_be_stopped() -> None:
     [listed] = [one for one in list_clusters() if one.cluster_id == client.cluster_id]
     assert listed.persist
     assert listed.pid == processes[0].pid
-    pending = client[0].apply_async(time.sleep, 600)
+    pending = client[0].apply_async(time.sleep, 60)
     stop_cluster(client.cluster_id)
     with pytest.raises(HubError):
         pending.get(timeout=30)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 import ipyasyncresult as ipar
+from tests.conftest import eventually
 from tests.integration.conftest import hub_of
 
 if TYPE_CHECKING:
@@ -105,6 +107,40 @@ def test_a_wrong_signal_is_refused(client: ipar.Client) -> None:
             act(sig="SIGNOTHING")
     with pytest.raises(ValueError, match="SIGINT"):
         client.interrupt([], sig=12345)
+
+
+def test_a_kill_lets_the_results_of_earlier_tasks_arrive_first(
+    client: ipar.Client, new_gate: NewGate
+) -> None:
+    """The engine runs the next task while ZeroMQ still sends what the last one returned."""
+    started, never = new_gate("started"), new_gate("never")
+
+    def step(size: int, started: Gate | None = None, never: Gate | None = None) -> str:
+        if started and never:
+            started.open()
+            never.wait()
+        return "x" * size
+
+    view = client[0]
+    assert view.map_sync(step, [0] * 10) == [""] * 10  # short, so that two travel together
+    hub, engine = hub_of(client), psutil.Process(view.apply_sync(os.getpid))
+    engine.suspend()
+    before = view.apply_async(step, 50_000_000)
+    running = view.apply_async(step, 0, started, never)
+    assert eventually(lambda: client.queue_status()[0]["tasks"] == 2, SOON)
+    hub.suspend()
+    try:
+        engine.resume()
+        started.wait()
+        with ThreadPoolExecutor(1) as pool:
+            told = pool.submit(running.interrupt, "SIGKILL")
+            time.sleep(0.1)  # the wish shall wait at the hub's door beside the result
+            hub.resume()
+            assert told.result(SOON) == {running.msg_ids[0]: "killed"}
+    finally:
+        hub.resume()
+    assert isinstance(running.exception(SOON), ipar.EngineError)
+    assert len(before.get(SOON)) == 50_000_000
 
 
 @pytest.mark.parametrize("sig", ["SIGINT", "SIGKILL"])

@@ -186,6 +186,7 @@ def test_an_aborted_task_says_so(client: FakeClient) -> None:
         ({"pid": 7, "exit_code": 0}, r"died under task .*: exit code 0$"),
         ({"pid": 7, "signal": "SIGKILL"}, r"(?s)SIGKILL\n.*when memory runs out"),
         ({}, r"died under task .*: gone$"),
+        ({"ended": True, "signal": "SIGKILL"}, "after task .* before its result had left: SIGKILL"),
         ({"engine_id": -1, "reason": "all died"}, r"no engine is left to run task .*: all died$"),
         ({"stderr": "a\n" * 50 + "last words\n"}, r"(?s)stderr:\n.*  last words$"),
     ],

@@ -761,8 +761,8 @@ GROUPS: dict[str, list[Row]] = {
         Row(
             72,
             "a task waits for its own engines",
-            "`NestedWaitError` at once, unless the wait has an end. Submitting, and engines of "
-            "its own, are fine. (`await` inside a task is not looked at.)",
+            "`NestedWaitError` at once, also for `await`, unless the wait has an end. Submitting, "
+            "and engines of its own, are fine.",
             "Pools: a deadlock. Dask: `secede` has to be called.",
             (
                 MISUSE + "a_task_that_would_wait_for_its_own_engines_is_told_so",

@@ -71,8 +71,16 @@ def test_a_task_that_would_wait_for_its_own_engines_is_told_so(mortal: Mortal) -
             inner = client.load_balanced_view().apply_async(abs, -3)
             return inner.get(timeout)
 
+    def await_again(cluster_id: str) -> Any:
+        async def ask() -> Any:
+            with ipar.Client(cluster_id) as client:
+                return await client.load_balanced_view().apply_async(abs, -3)
+
+        return asyncio.run(ask())
+
     view = mortal.client.load_balanced_view()
     both = [view.apply_async(ask_again, mortal.client.cluster_id, None) for _ in range(2)]
+    both += [view.apply_async(await_again, mortal.client.cluster_id) for _ in range(2)]
     for result in both:
         with pytest.raises(NestedWaitError, match="runs on"):
             result.get(SOON)
