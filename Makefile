@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile format docs \
-  compatibility release clean help
+.PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile profile-start \
+  format docs compatibility release clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -39,10 +39,15 @@ soak: $(VENV)/.made-test  ## the long tail: engines under fire for ten minutes, 
 
 REPEAT ?= 3
 bench: $(VENV)/.made-test  ## this project beside the peers that are installed, in one table
+	$(COMPILE)
 	$(BIN)/python benchmarks/bench.py --repeat $(REPEAT)
 
 profile: $(VENV)/.made-test  ## where the time of one task goes
 	$(BIN)/python benchmarks/profile_task.py
+
+profile-start: $(VENV)/.made-test  ## what a cold start consists of
+	$(COMPILE)
+	$(BIN)/python benchmarks/startup.py
 
 bench-growth: $(VENV)/.made-test  ## record how cost grows with tasks, engines, lines, bytes, chunks
 	$(BIN)/python benchmarks/growth.py

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import struct
@@ -23,6 +24,7 @@ class Side:
 
     needs: ClassVar[str | None] = None
     cases: ClassVar[frozenset[str] | None] = None  # None: all
+    modules: ClassVar[tuple[str, ...]] = ()  # the library
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -31,6 +33,12 @@ class Side:
     def is_there(cls) -> bool:
         """Whether it can be measured here."""
         return cls.needs is None or importlib.util.find_spec(cls.needs) is not None
+
+    @classmethod
+    def load(cls) -> None:
+        """Import the library: what its start costs is asked for beside that."""
+        for name in cls.modules:
+            importlib.import_module(name)
 
     def submit(self, function: Any, *args: Any) -> Any:
         raise NotImplementedError
@@ -64,6 +72,7 @@ class Own(Side):
     """This project, as users get it."""
 
     options: ClassVar[dict[str, Any]] = {}
+    modules = ("ipyasyncresult.client.cluster", "ipyasyncresult.client.client")
 
     def __init__(self, n: int) -> None:
         super().__init__(n)
@@ -108,6 +117,7 @@ class Stored(Own):
 class Pool(Side):
     """``multiprocessing.Pool``."""
 
+    modules = ("multiprocessing.pool",)
     cases = frozenset(
         {"start", "latency", "flood", "map", "echo", "broadcast", "balance", "memory"}
     )
@@ -133,6 +143,7 @@ class Pool(Side):
 
 class Ray(Side):
     needs = "ray"
+    modules = ("ray",)
     cases = frozenset({"start", "latency", "flood", "echo", "broadcast", "balance", "memory"})
 
     def __init__(self, n: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ipyasyncresult.client.anyclient import AnyClient
-from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.cluster import Cluster
 from ipyasyncresult.client.reattach import client_for, newest_client
 from ipyasyncresult.wire.runtime import read_cluster_file, runtime_folder
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.anyclient import AnyClient
+    from ipyasyncresult.client.client import Client
 
 __all__ = ["connect", "default_client"]
 

@@ -9,17 +9,16 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.nanny import Nanny
 
-_SHARED = (
+SHARED = (
     "zmq",
     "ipyasyncresult.wire.buffers",
     "ipyasyncresult.wire.messages",
     "ipyasyncresult.wire.runtime",
-    "ipyasyncresult.wire.sharedmemory",
     "ipyasyncresult.wire.sockets",
     "ipyasyncresult.wire.transport",
     "ipyasyncresult.wire.versions",
@@ -27,16 +26,18 @@ _SHARED = (
 """What hub and nursery both need: imported once, before the two part."""
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Serve one cluster until its end."""
     # Looking through modules for garbage takes a tenth of the start, and finds none.  Nor is there
     # any later: tasks are kept in bare slots without cycles.
     gc.disable()
-    for name in _SHARED:
+    for name in SHARED:
         importlib.import_module(name)
     from ipyasyncresult.hub.nanny import Nanny
     from ipyasyncresult.wire.limits import raise_file_limit
+    from ipyasyncresult.wire.runtime import name_process
 
+    name_process("ipar-hub")
     line = sys.stdin.buffer.readline()
     # Before anything else, as it takes longest: the nursery imports the rest while the hub does.
     # It keeps the user's umask, which is for the files of tasks; the hub's own are private.
@@ -51,6 +52,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the client
     serve(line, nanny)
+    # All is closed and removed: taking the interpreter apart would only keep the client waiting.
+    logging.shutdown()
+    os._exit(0)
 
 
 def serve(line: bytes, nanny: Nanny) -> None:

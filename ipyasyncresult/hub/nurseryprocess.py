@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import runpy
-import select
 import subprocess
 import sys
-import time
 import traceback
 from socket import socket
 from typing import IO, NoReturn, Self
+
+from ipyasyncresult.wire.runtime import ends_within
 
 __all__ = ["NURSERY", "NurseryProcess"]
 
 NURSERY = "ipyasyncresult.engine"
 """The module that is run."""
-_LONGEST_PAUSE = 0.01
-"""Seconds between two looks whether a child has ended."""
 
 
 class NurseryProcess:
@@ -76,33 +74,15 @@ class NurseryProcess:
         """The nursery started this process."""
         return cls(os.getppid(), is_child=False)
 
-    def wait(self, patience: float = float("inf")) -> bool:
-        """Whether it ended within that many seconds."""
-        return self._reap(patience) if self._is_child else self._outlive(patience)
-
-    def _reap(self, patience: float) -> bool:
-        deadline = time.monotonic() + patience
-        pause = 0.0005
-        while not self._reaped:
-            self._reaped = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
-            if not self._reaped:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        return True
-
-    def _outlive(self, patience: float) -> bool:
-        if os.getppid() != self.pid:
+    def wait(self, patience: float | None = None) -> bool:
+        """Whether it ended within that many seconds (None: it will have)."""
+        if self._reaped or (not self._is_child and os.getppid() != self.pid):
             return True
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            return True
-        try:
-            return bool(select.select([pidfd], [], [], patience)[0])
-        finally:
-            os.close(pidfd)
+        ended = ends_within(self.pid, patience)
+        if ended and self._is_child:
+            os.waitpid(self.pid, 0)
+            self._reaped = True
+        return ended
 
 
 def _become_nursery(line: socket, printed: IO[bytes]) -> NoReturn:
