@@ -45,8 +45,8 @@ def main() -> NoReturn:
     if settings.get("nursery_fd") is not None:
         nanny = Nanny.attach(settings["nursery_fd"])
     else:
-        succeeds = settings["persist"] and settings.get("transport", "ipc") == "ipc"
-        nanny = Nanny(settings["engine_settings"], settings if succeeds else None, fork=True)
+        successor = settings if settings["persist"] else None
+        nanny = Nanny(settings["engine_settings"], successor, fork=True)
     os.umask(0o077)
     raise_file_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")

@@ -78,7 +78,7 @@ class ClientLine:
         engines = {i: {**one.describe(), "up": False} for i, one in state.replaced.items()}
         engines |= {i: one.describe() for i, one in state.engines.items()}
         durable = self._journal is not None
-        welcome = m.Welcome(settings.cluster_id, os.getpid(), engines, settings.succeeds, durable)
+        welcome = m.Welcome(settings.cluster_id, os.getpid(), engines, settings.persist, durable)
         self.send(session, welcome)
         for text in self._journal.store.notices if self._journal is not None else ():
             self.send(session, m.Notice(text))

@@ -326,6 +326,6 @@ def _describe(server: HubServer) -> ClusterFile:
         python=python_version(),
         persist=server.settings.persist,
         pid_start=process_start(os.getpid()) or 0,
-        nursery=server.keeper.nanny.pid if server.settings.succeeds else 0,
+        nursery=server.keeper.nanny.pid if server.settings.persist else 0,
         nursery_start=process_start(server.keeper.nanny.pid) or 0,
     )

@@ -18,7 +18,8 @@ class HubSettings(msgspec.Struct, kw_only=True):
     engines : int
         How many to start.
     persist : bool
-        Outlive the process that started the hub.
+        Outlive the process that started the hub; and when the hub dies, another one takes its
+        place.
     engine_settings : dict
         Passed on to the engines: import path, folder, environment.
     durability : str
@@ -60,14 +61,6 @@ class HubSettings(msgspec.Struct, kw_only=True):
     transport: str = "ipc"
     interface: str = "127.0.0.1"
     force_versions: bool = False
-
-    @property
-    def succeeds(self) -> bool:
-        """Whether another hub takes the place of this one when it dies.
-
-        Not over TCP: it would have other ports.
-        """
-        return self.persist and self.transport == "ipc"
 
     @property
     def durable(self) -> bool:

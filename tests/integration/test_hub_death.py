@@ -38,9 +38,9 @@ def end(cluster_id: str) -> None:
     forget_stored(cluster_id)
 
 
-@pytest.fixture
-def lasting() -> Iterator[ipar.Client]:
-    client = persistent()
+@pytest.fixture(params=["ipc", "tcp"])
+def lasting(request: pytest.FixtureRequest) -> Iterator[ipar.Client]:
+    client = persistent(transport=request.param)
     yield client
     client.close()
     end(client.cluster_id)
