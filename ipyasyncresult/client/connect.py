@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from ipyasyncresult.client.cluster import Cluster
@@ -59,14 +60,20 @@ def connect(
     return cast("Client", default_client())
 
 
-def default_client() -> AnyClient:
-    """The client that the magics and :func:`connect` share in this process."""
+def default_client(starting: Callable[[Cluster], None] | None = None) -> AnyClient:
+    """The client that the magics and :func:`connect` share in this process.
+
+    `starting` is called before engines are started for it.
+    """
     global _default
     with _lock:
         client = newest_client() or _join_persistent()
         if client is None:
             # Kept here: nobody else may hold it, and it ends with this process.
-            client = _default = Cluster().start_and_connect_sync()
+            cluster = Cluster()
+            if starting is not None:
+                starting(cluster)
+            client = _default = cluster.start_and_connect_sync()
         return client
 
 

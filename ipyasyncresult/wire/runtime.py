@@ -240,7 +240,7 @@ def ends_within(pid: int, seconds: float | None = None) -> bool:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    except OSError:  # a kernel without them, or out of descriptors: look now and then
+    except (AttributeError, OSError):  # not Linux, too old, out of descriptors: look now and then
         deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
         while is_alive(pid):
             if time.monotonic() > deadline:
