@@ -308,7 +308,9 @@ class HubState:
         return subscribe(self, session, msg_ids, anew=anew)
 
     def session_gone(self, session: str) -> None:
-        """Nobody listens there any more; its tasks go on."""
-        self.news.pop(session, None)
+        """Nobody listens there any more; its tasks go on.
+
+        What this turn has in store for it stays: those who look on are told from there.
+        """
         self.archive.segments.gone(session)
         self.first.session_gone(session)
