@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile profile-start \
-  format docs compatibility release clean help
+  instructions format docs compatibility release clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -48,6 +48,9 @@ profile: $(VENV)/.made-test  ## where the time of one task goes
 profile-start: $(VENV)/.made-test  ## what a cold start consists of
 	$(COMPILE)
 	$(BIN)/python benchmarks/startup.py
+
+instructions: $(VENV)/.made-test  ## the same in processor instructions; needs valgrind
+	$(BIN)/python benchmarks/instructions.py
 
 bench-growth: $(VENV)/.made-test  ## record how cost grows with tasks, engines, lines, bytes, chunks
 	$(BIN)/python benchmarks/growth.py
