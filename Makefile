@@ -45,12 +45,12 @@ bench: $(VENV)/.made-test  ## this project beside the peers that are installed, 
 profile: $(VENV)/.made-test  ## where the time of one task goes
 	$(BIN)/python benchmarks/profile_task.py
 
+instructions: $(VENV)/.made-test  ## the same in processor instructions; needs valgrind
+	$(BIN)/python benchmarks/instructions.py
+
 profile-start: $(VENV)/.made-test  ## what a cold start consists of
 	$(COMPILE)
 	$(BIN)/python benchmarks/startup.py
-
-instructions: $(VENV)/.made-test  ## the same in processor instructions; needs valgrind
-	$(BIN)/python benchmarks/instructions.py
 
 bench-growth: $(VENV)/.made-test  ## record how cost grows with tasks, engines, lines, bytes, chunks
 	$(BIN)/python benchmarks/growth.py
