@@ -98,8 +98,8 @@ class ClusterOptions(SingletonConfigurable):
         None,
         allow_none=True,
         min=0,
-        help="Bytes of shared memory for large arrays; by default half of what /dev/shm holds. What "
-        "does not fit in, and with 0 everything, travels through the sockets.",
+        help="Bytes of shared memory for large arrays; by default half of what /dev/shm holds. "
+        "What does not fit in, and with 0 everything, travels through the sockets.",
     ).tag(config=True)
     transport = Enum(
         ["ipc", "tcp"],
