@@ -65,6 +65,7 @@ function choose(clusterId) {
   if (clusterId !== null) {
     history.replaceState(null, "", `#${encodeURIComponent(clusterId)}`);
     calls.show(clusterId);
+    find("log").open = false;
   }
   showClusters();
   listen();
@@ -187,6 +188,19 @@ find("start").addEventListener("submit", async (event) => {
   }
   press.disabled = false;
 });
+
+async function showLog() {
+  const { chosen } = state;
+  if (!find("log").open || chosen === null) return;
+  try {
+    const { lines } = await api(`clusters/${chosen}/log?lines=200`);
+    if (chosen === state.chosen) set(find("log-lines"), lines.join("\n") || "Nothing: all is well.");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+find("log").addEventListener("toggle", showLog);
 
 // A tab that nobody looks at reads nothing: browsers allow few open connections to a server.
 document.addEventListener("visibilitychange", () => {
