@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile format docs \
+.PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile instructions format docs \
   compatibility release clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
@@ -43,6 +43,9 @@ bench: $(VENV)/.made-test  ## this project beside the peers that are installed, 
 
 profile: $(VENV)/.made-test  ## where the time of one task goes
 	$(BIN)/python benchmarks/profile_task.py
+
+instructions: $(VENV)/.made-test  ## the same in processor instructions; needs valgrind
+	$(BIN)/python benchmarks/instructions.py
 
 bench-growth: $(VENV)/.made-test  ## record how cost grows with tasks, engines, lines, bytes, chunks
 	$(BIN)/python benchmarks/growth.py

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
+import socket
 import struct
 import tempfile
 import time
@@ -218,9 +220,9 @@ def _raw_hub(clients: str, engines: str) -> None:
     poller.register(front, zmq.POLLIN)
     poller.register(back, zmq.POLLIN)
     while True:
-        for socket, _ in poller.poll():
-            _, message = socket.recv_multipart()
-            if socket is front:
+        for source, _ in poller.poll():
+            _, message = source.recv_multipart()
+            if source is front:
                 back.send_multipart([engine, message])
             else:
                 front.send_multipart([b"client", message])
@@ -239,10 +241,64 @@ def _raw_engine(_: str, engines: str) -> None:
         socket.send(socket.recv())
 
 
+class Plain(Side):
+    """The same four hops over Unix sockets without ZeroMQ and its threads: the limit."""
+
+    cases = frozenset({"latency"})
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        (self.socket, front), (back, engine) = pairs
+        self.children = []
+        for run, ends in ((_plain_hub, (front, back)), (_plain_engine, (engine,))):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    run(*ends)
+                finally:
+                    os._exit(0)
+            self.children.append(pid)
+        self.message = os.urandom(200)
+
+    def warm(self) -> None:
+        for _ in range(200):
+            self.get(self.submit(workloads.nothing))
+
+    def submit(self, function: Any, *args: Any) -> Any:
+        self.socket.send(self.message)
+
+    def get(self, handle: Any) -> Any:
+        return self.socket.recv(65_536)
+
+    def close(self) -> None:
+        for pid in self.children:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        self.socket.close()
+
+
+def _plain_hub(front: socket.socket, back: socket.socket) -> None:
+    poll = select.epoll()
+    others = {front.fileno(): (front, back), back.fileno(): (back, front)}
+    for number in others:
+        poll.register(number, select.EPOLLIN)
+    while True:
+        for number, _ in poll.poll():
+            here, there = others[number]
+            there.send(here.recv(65_536))
+
+
+def _plain_engine(line: socket.socket) -> None:
+    while True:
+        line.send(line.recv(65_536))
+
+
 SIDES: dict[str, type[Side]] = {
     "this": Own,
     "this, stored": Stored,
     "mp.Pool": Pool,
     "ray": Ray,
     "raw sockets": Raw,
+    "no ZeroMQ": Plain,
 }

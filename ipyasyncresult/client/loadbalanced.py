@@ -244,6 +244,5 @@ def warn_of_waiting(client: AnyClient, tasks: int, limit: int | None) -> None:
         raise NoEnginesError(f"no engine is up, and at most {limit} tasks may wait for one")
     if any(news.event == "gave_up" for news in client.events):
         return  # then tasks do not wait: they fail, and say why
-    warnings.warn(
-        "no engine is up: the tasks wait; client.add_engines(n) starts some", stacklevel=3
-    )
+    advice = "; client.add_engines(n) starts some" if hasattr(client, "add_engines") else ""
+    warnings.warn(f"no engine is up: the tasks wait{advice}", stacklevel=3)

@@ -85,9 +85,12 @@ class Waitable:
             Always, as the reference says; with `return_when` two sets of single results, those
             that are done and those that are not.
         """
-        check_return_when(return_when)
-        self._wait(check_timeout(timeout), return_when)
+        self._wait_checked(timeout, return_when)
         return None if return_when is None else self._partition_done()
+
+    def _wait_checked(self, timeout: float | None, return_when: ReturnWhen | None) -> bool:
+        check_return_when(return_when)
+        return self._wait(check_timeout(timeout), return_when)
 
     def _wait(self, timeout: float | None, return_when: ReturnWhen | None = None) -> bool:
         tally = self._tally

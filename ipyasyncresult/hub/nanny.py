@@ -40,6 +40,8 @@ class Nanny:
     ----------
     pid : int
         Of the nursery.
+    line : socket
+        To it; readable when it says something.  Another one when it died.
     living : dict or None
         Of a nursery that outlived another hub: its ``engines``, and those that ``exited``.
     """
@@ -49,8 +51,8 @@ class Nanny:
     def __init__(self, settings: dict[str, Any], successor: dict[str, Any] | None = None) -> None:
         self.living: dict[str, Any] | None = None
         self.successor = successor
-        self._mine, theirs = socket.socketpair()
-        self._mine.setblocking(False)
+        self.line, theirs = socket.socketpair()
+        self.line.setblocking(False)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-P", "-m", NURSERY, str(theirs.fileno())],
@@ -68,7 +70,7 @@ class Nanny:
     def attach(cls, fileno: int) -> Self:
         """The nursery that started this hub: it and its engines outlived another one."""
         self = cls.__new__(cls)
-        self._mine = socket.socket(fileno=fileno)
+        self.line = socket.socket(fileno=fileno)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  it prints elsewhere
         self._process = None
         self.pid = os.getppid()
@@ -76,7 +78,7 @@ class Nanny:
         self.living = json.loads(self._first_line())
         assert self.living is not None
         self.successor = self.living["successor"]
-        self._mine.setblocking(False)
+        self.line.setblocking(False)
         self.alive = True
         return self
 
@@ -84,15 +86,11 @@ class Nanny:
         """Not a byte more is read: what follows must wake who waits for the socket."""
         line = b""
         while not line.endswith(b"\n"):
-            seen = self._mine.recv(_READ_BYTES, socket.MSG_PEEK)
+            seen = self.line.recv(_READ_BYTES, socket.MSG_PEEK)
             if not seen:
                 raise ConnectionError("the nursery that started this hub is gone")
-            line += self._mine.recv(seen.find(b"\n") + 1 or len(seen))
+            line += self.line.recv(seen.find(b"\n") + 1 or len(seen))
         return line
-
-    def fileno(self) -> int:
-        """For a poller."""
-        return self._mine.fileno()
 
     def fork(self, engine_id: int, uuid: str) -> None:
         """Ask for an engine; it registers by itself."""
@@ -108,9 +106,9 @@ class Nanny:
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it died: the next read says so
-            self._mine.setblocking(True)
-            self._mine.sendall(json.dumps(message).encode() + b"\n")
-            self._mine.setblocking(False)
+            self.line.setblocking(True)
+            self.line.sendall(json.dumps(message).encode() + b"\n")
+            self.line.setblocking(False)
 
     def read(self) -> list[dict[str, Any]]:
         """What happened: ``forked``, ``exited``, ``stopped``, ``continued``, ``signalled``; at the
@@ -118,7 +116,7 @@ class Nanny:
         notices: list[dict[str, Any]] = []
         while self.alive:
             try:
-                data = self._mine.recv(_READ_BYTES)
+                data = self.line.recv(_READ_BYTES)
             except BlockingIOError:
                 break
             except OSError:
@@ -127,8 +125,8 @@ class Nanny:
                 self.alive = False
                 notices.append({"event": "gone", "stderr": self._last_words()})
                 # A line that has ended would wake whoever polls it, again and again.
-                self._mine.close()
-                self._mine, self._silent = socket.socketpair()
+                self.line.close()
+                self.line, self._silent = socket.socketpair()
                 break
             *lines, self._unread = (self._unread + data).split(b"\n")
             notices += [json.loads(line) for line in lines]
@@ -146,7 +144,7 @@ class Nanny:
         if self.alive:
             self._say({"farewell": True})  # else it would start another hub
         self.alive = False
-        self._mine.close()
+        self.line.close()
         if self._silent is not None:
             self._silent.close()
         self._printed.close()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import Output, encode_outputs
 from ipyasyncresult.worker.capture import Capture, context_recorder
+from ipyasyncresult.worker.namespace import current_namespace
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
 
@@ -152,7 +153,10 @@ class _Guest:
             # A pool finds its own functions in __main__, which must stay what it is.
             module = None if cells else ModuleType("ipyasyncresult_worker")
             shell = EngineShell.instance(user_module=module)
+            before = current_namespace()
             self.runner = Runner(self.capture, shell)
+            # What was pushed when there was no shell yet.
+            shell.user_ns.update({k: v for k, v in before.items() if k != "__builtins__"})
             self.shell = shell
 
     def _hook_displays(self) -> None:

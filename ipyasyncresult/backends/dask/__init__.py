@@ -2,7 +2,7 @@
 
 ::
 
-    client ── client.map(run_on_worker, ids, works, key=ids) ──▶ scheduler ──▶ worker
+    client ── client.map(pickle.loads, jobs, key=ids) ──▶ scheduler ──▶ worker
       ▲ ▲                                                                    run_live
       │ └── events of a topic: started, pieces of output ◀─────────────────────┤
       └──── gather, many at once: the Delivery ◀───────────────────────────────┘
@@ -69,9 +69,20 @@ def connect(target: Any, *, keep: int = 10_000) -> DaskClient:
         raise ValueError(f"keep must be a number of results >= 0, not {keep!r}")
     if isinstance(target, distributed.Client):
         return DaskClient(target, owns=False, keep=keep)
+    base: Any = distributed.Client
+
+    class Client(base):  # type: ignore[misc]
+        """One that leaves no thread behind when nobody answers."""
+
+        def start(self, **options: Any) -> None:
+            try:
+                super().start(**options)
+            except BaseException:
+                self._loop_runner.stop()  # it calls itself closed already
+                raise
+
     try:
-        make: Any = distributed.Client
-        client = make(target, set_as_default=False)
+        client = Client(target, set_as_default=False)
     except (OSError, ValueError) as error:
         raise StartError(f"no Dask scheduler answers at {target!r}: {error}") from error
     return DaskClient(client, owns=True, keep=keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.dask import CAPABILITIES
 from ipyasyncresult.backends.dask.flow import TakesDeliveries
 from ipyasyncresult.backends.dask.kept import PREFIX
-from ipyasyncresult.backends.dask.worker import Parcel, executing_keys, run_on_worker
+from ipyasyncresult.backends.dask.worker import Job, executing_keys
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
 from ipyasyncresult.core.asyncresult import AsyncResult
@@ -175,7 +176,6 @@ class DaskClient(TakesDeliveries):
 
     def _map(self, entries: list[Entry], target: int, retries: int) -> list[Any]:
         ids = [entry.record.msg_id for entry in entries]
-        parcels = [self._pack(entry) for entry in entries]
         scheduling = _scheduling.get()
         options: dict[str, Any] = {
             "priority": scheduling.priority,
@@ -187,14 +187,25 @@ class DaskClient(TakesDeliveries):
             address = next(a for a, number in self._places.items() if number == target)
             options["workers"] = [address]
             self._aims.update(dict.fromkeys(ids, address))
-        if len(ids) == 1:
-            return [self.dask.submit(run_on_worker, parcels[0], key=ids[0], **options)]
-        futures: list[Any] = self.dask.map(run_on_worker, parcels, key=ids, **options)
-        return futures
+        jobs = [self._pack(entry) for entry in entries]
+        if len(ids) > 1 and not any(buffers for _, buffers in jobs):
+            mapped: list[Any] = self.dask.map(
+                pickle.loads, [data for data, _ in jobs], key=ids, **options
+            )
+            return mapped
+        return [
+            self.dask.submit(
+                pickle.loads, data, key=msg_id, **options, **({"buffers": large} if large else {})
+            )
+            for msg_id, (data, large) in zip(ids, jobs, strict=True)
+        ]
 
-    def _pack(self, entry: Entry) -> bytes | Parcel:
-        work = tuple(self._work_of(entry._replace(buffers=()), bytes))
-        return Parcel.pack((entry.record.msg_id, self.session, work), entry.buffers)
+    def _pack(self, entry: Entry) -> tuple[bytes, list[pickle.PickleBuffer]]:
+        """The task as bytes, and what Dask sends beside them, without copies."""
+        work = tuple(self._work_of(entry, pickle.PickleBuffer))
+        large: list[pickle.PickleBuffer] = []
+        job = Job(entry.record.msg_id, self.session, work)
+        return pickle.dumps(job, 5, buffer_callback=large.append), large
 
     def _abort(self, entries: list[Entry]) -> dict[str, str]:
         ids = [entry.record.msg_id for entry in entries]

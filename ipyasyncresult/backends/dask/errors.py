@@ -6,7 +6,14 @@ import asyncio
 
 from ipyasyncresult.errors import EngineError, HubError, TaskAborted
 
-__all__ = ["translate"]
+__all__ = ["closed_client", "translate"]
+
+
+def closed_client(error: BaseException, msg_id: str) -> BaseException:
+    """The error of a task whose Dask client was closed, or has given its scheduler up."""
+    made = HubError(f"the Dask client was closed; task {msg_id}")
+    made.__cause__ = error
+    return made
 
 
 def translate(error: BaseException, msg_id: str) -> BaseException:

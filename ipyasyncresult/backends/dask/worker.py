@@ -9,11 +9,33 @@ from typing import Any
 from ipyasyncresult.worker.guest import Work
 from ipyasyncresult.worker.live import run_live
 
-__all__ = ["Parcel", "executing_keys", "run_on_worker"]
+__all__ = ["Job", "Parcel", "executing_keys", "run_on_worker"]
+
+
+class Job:
+    """A task that runs where it is unpickled.
+
+    So Dask only has to know ``pickle.loads``: a worker without this package fails with an error
+    that says so, where it would die of a function that it cannot import.
+
+    Parameters
+    ----------
+    msg_id : str
+    topic : str
+        Of the events with which it tells of itself.
+    work : tuple
+        A :class:`~ipyasyncresult.worker.guest.Work`.
+    """
+
+    def __init__(self, msg_id: str, topic: str, work: tuple[Any, ...]) -> None:
+        self._told = msg_id, topic, work
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return run_on_worker, self._told
 
 
 class Parcel:
-    """A task or a delivery with large buffers, which Dask sends without copies.
+    """A delivery with large buffers, which Dask sends without copies.
 
     Those without are plain bytes: Dask looks into tuples and lists, which takes longer than the
     rest of a short task.
@@ -39,17 +61,16 @@ class Parcel:
         return pickle.loads(sent), ()
 
 
-def run_on_worker(sent: bytes | Parcel) -> bytes | Parcel:
-    """Run one task on a Dask worker."""
+def run_on_worker(msg_id: str, topic: str, work: tuple[Any, ...]) -> bytes | Parcel:
+    """Run one task on a Dask worker; never raises."""
     from distributed import get_worker
 
-    (msg_id, topic, work), buffers = Parcel.unpack(sent)
     worker = get_worker()
 
     def publish(number: int, piece: Any) -> None:
         worker.log_event(topic, (msg_id, number, piece, worker.address))
 
-    done = run_live(Work(*work)._replace(buffers=buffers), publish, worker.address)
+    done = run_live(Work(*work), publish, worker.address)
     return Parcel.pack(tuple(done._replace(buffers=())), done.buffers)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pickle
 import signal
-import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.ipyparallel import CAPABILITIES
 from ipyasyncresult.backends.ipyparallel.flights import Flight, TakesReplies
+from ipyasyncresult.backends.ipyparallel.heartbeat import ControllerWatch
 from ipyasyncresult.backends.news import NewsThread
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.anyclient import ids_of
@@ -27,7 +26,6 @@ from ipyasyncresult.worker.native import run_native
 __all__ = ["IpyparallelClient"]
 
 _LOOK = 0.5  # seconds between two looks at the controller, while something is outstanding
-_MISSES = 2  # looks in a row in which it did not answer: it is dead
 _ANSWER = 5.0  # seconds that an engine's control channel gets to answer
 _LATE_OUTPUTS = 5.0  # seconds after a reply in which the rest of the outputs must come
 _BUSY_LAG = 0.03  # seconds that "busy" may be behind an answer of the control channel
@@ -45,7 +43,7 @@ class IpyparallelClient(TakesReplies):
         BackendClient.__init__(self, CAPABILITIES, "ipyparallel")
         super().__init__(client)
         self._owns = owns
-        self._misses = 0
+        self._controller = ControllerWatch(_endpoint(client))
         self._news = NewsThread(self.ledger, self._look, _LOOK, "ipyasyncresult-ipyparallel")
         self._news.start()
 
@@ -126,10 +124,9 @@ class IpyparallelClient(TakesReplies):
             self._end("the ipyparallel client was closed")
             return
         if not self.ledger.has_outstanding():
-            self._misses = 0
+            self._controller.forget()
             return
-        self._misses = 0 if _answers(self.ipyparallel._config) else self._misses + 1
-        if self._misses >= _MISSES:
+        if self._controller.is_dead():
             self._end("the ipyparallel controller does not answer: it is dead")
             return
         now = time.monotonic()
@@ -212,6 +209,7 @@ class IpyparallelClient(TakesReplies):
 
     def _release(self) -> None:
         self._news.stop()
+        self._controller.forget()
         self._flights.clear()
         if self._owns and not self.ipyparallel._closed:
             self.ipyparallel.close()
@@ -243,16 +241,9 @@ def _fate(entry: Entry) -> str:
     return "running" if entry.record.received is None else "finished"
 
 
-def _answers(config: Mapping[str, Any]) -> bool:
-    """Whether the controller's hub accepts connections."""
-    address = str(config.get("registration", ""))
-    parts = urlsplit(address)
-    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
-        return True  # a transport that cannot be asked so
-    try:
-        socket.create_connection((parts.hostname, parts.port), timeout=_ANSWER).close()
-    except ConnectionRefusedError:
-        return False
-    except OSError:
-        return False
-    return True
+def _endpoint(client: Any) -> str:
+    """Where its client is connected to the hub; through a tunnel that is not the hub's address."""
+    import zmq
+
+    address = client._query_socket.getsockopt(zmq.LAST_ENDPOINT)
+    return address.rstrip(b"\0").decode()  # type: ignore[no-any-return]

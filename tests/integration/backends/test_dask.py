@@ -1,0 +1,458 @@
+"""What is special to Dask: a real scheduler and real workers, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+import distributed
+import pytest
+from distributed.client import FutureCancelledError
+
+import ipyasyncresult as ipar
+from ipyasyncresult import LoadBalancedView
+from ipyasyncresult.backends.dask.client import DaskClient
+from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
+from ipyasyncresult.errors import (
+    CapabilityError,
+    HubError,
+    ResultDecodeError,
+    StartError,
+    UnknownTaskError,
+)
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import NewGate
+
+pytestmark = [pytest.mark.library_connections, pytest.mark.timeout(120)]
+
+SOON = 30.0
+"""Seconds after which waiting is given up."""
+
+Until = Callable[[ipar.AsyncResult, Callable[[], object]], None]
+
+DISPLAYS = "from IPython.display import HTML\nprint('hi')\ndisplay(HTML('<b>1</b>'))"
+
+DASK = Path(sys.executable).with_name("dask")
+
+
+class Processes:
+    """A scheduler and its workers, started as a person does in a terminal."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+        self._file = folder / "scheduler.json"
+        self.scheduler = self._start(
+            "scheduler", "--port", "0", "--scheduler-file", str(self._file)
+        )
+
+    def add_worker(
+        self, name: str, *options: str, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        return self._start(
+            "worker",
+            *("--scheduler-file", str(self._file), "--name", name, "--nthreads", "1"),
+            *("--no-nanny", "--local-directory", str(self.folder), *options),
+            environment=environment,
+        )
+
+    def _start(
+        self, role: str, *options: str, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        log = self._stack.enter_context((self.folder / f"{role}.log").open("ab"))
+        process = subprocess.Popen(
+            [DASK, role, "--host", "127.0.0.1", "--no-dashboard", *options],
+            stdout=log,
+            stderr=log,
+            cwd=self.folder,
+            env={**os.environ, **(environment or {})},
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+    def connect(self) -> distributed.Client:
+        """A client of Dask's own."""
+        client: Any = distributed.Client
+        made: distributed.Client = client(
+            scheduler_file=str(self._file), set_as_default=False, timeout=SOON
+        )
+        return made
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    with ExitStack() as stack:
+        made = Processes(tmp_path_factory.mktemp("dask"), stack)
+        made.add_worker("first")
+        made.add_worker("second", "--resources", "GPU=1")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def foreign(cluster: Processes) -> Iterator[distributed.Client]:
+    with cluster.connect() as made:
+        made.wait_for_workers(2, timeout=SOON)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def address(foreign: distributed.Client) -> str:
+    scheduler: Any = foreign.scheduler
+    return str(scheduler.address)
+
+
+@pytest.fixture(scope="module")
+def client(foreign: distributed.Client, address: str) -> Iterator[DaskClient]:
+    with ipar.connect(address) as made:
+        yield made
+
+
+def number_of(client: DaskClient, foreign: distributed.Client, name: str) -> int:
+    """The number of a worker by its name."""
+    workers = foreign.scheduler_info(n_workers=-1)["workers"]
+    (address,) = [address for address, about in workers.items() if about["name"] == name]
+    (number,) = [n for n, about in client.engines.items() if about["uuid"] == address]
+    return number
+
+
+# --------------------------------------------------------- workers as engines: cells, variables
+
+
+def test_a_worker_has_one_namespace_for_calls_and_cells(client: DaskClient) -> None:
+    engines = client[:]
+    assert len(engines) == 2
+    assert engines.push({"a": 5, "b": "text"}, block=True) is None
+    assert engines.pull(["a", "b"], block=True) == [[5, "text"]] * 2
+    code = f"{DISPLAYS}\nc = a + 1\nc"
+    result = engines.execute(code, block=False)
+    assert [reply.text for reply in result.get(SOON)] == ["6", "6"]
+    for task in result.tasks():
+        kinds = [output.kind for output in task.outputs]
+        assert kinds == ["stdout", "display_data", "execute_result"]
+        assert task.outputs[1].data["text/html"] == "<b>1</b>"
+    assert engines["c"] == [6, 6]
+    engines.scatter("part", range(5), block=True)
+    assert engines.apply_sync(lambda: len(part)) == [3, 2]  # type: ignore[name-defined]  # noqa: F821
+    assert engines.gather("part", block=True) == list(range(5))
+    with pytest.raises(ipar.CompositeError, match="2 x ZeroDivisionError"):
+        engines.execute("1 / 0", block=False).get(SOON)
+
+
+def test_px_runs_cells_there_and_shows_what_they_write(
+    client: DaskClient,
+    run_cell: Callable[[str], Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client.activate()
+    run_cell("%%px\nprint('said by a worker')")
+    assert capsys.readouterr().out.count("said by a worker") == 2
+    run_cell("%%px --targets 1\nprint('one alone')")
+    assert capsys.readouterr().out.count("one alone") == 1
+    with pytest.raises(ipar.CompositeError, match="2 x ZeroDivisionError"):
+        run_cell("%px 1 / 0")
+
+
+def test_targets_are_workers(client: DaskClient) -> None:
+    pids = client[:].apply_sync(os.getpid)
+    assert len(set(pids)) == 2
+    for number, pid in zip(client.ids, pids, strict=True):
+        result = client[number].apply_async(os.getpid)
+        assert result.get(SOON) == pid
+        assert result.engine_id == number
+
+
+def test_output_comes_while_the_task_runs(
+    client: DaskClient, new_gate: NewGate, until: Until
+) -> None:
+    gate = new_gate("live")
+
+    def speak(x: int) -> int:
+        print("first", x)
+        gate.wait()
+        print("second", x)
+        return x * 2
+
+    result = client.load_balanced_view().map_async(speak, range(2), chunksize=1)
+    until(result, lambda: result.stdout == ["first 0\n", "first 1\n"])
+    assert (result.ready(), result.counts().running) == (False, 2)
+    gate.open()
+    assert result.get(SOON) == [0, 2]
+    assert result.stdout == [f"first {x}\nsecond {x}\n" for x in range(2)]
+
+
+# ----------------------------------------------------------------- what Dask is told of each task
+
+
+def scheduling_of(keys: list[str], dask_scheduler: Any = None) -> list[tuple[Any, ...]]:
+    tasks = [dask_scheduler.tasks[key] for key in keys]
+    return [(t.retries, -t.priority[0], t.resource_restrictions) for t in tasks]
+
+
+def test_retries_priority_and_resources_are_passed_on(
+    client: DaskClient, foreign: distributed.Client, new_gate: NewGate
+) -> None:
+    gate = new_gate("scheduling")
+    view = client.load_balanced_view(retries=3, priority=7, resources={"GPU": 1})
+    single = view.apply_async(gate.wait)
+    several = view.map_async(lambda _: gate.wait(), range(2), chunksize=1)
+    plain = client.load_balanced_view().apply_async(gate.wait)
+    client.wait_until_kept(SOON)  # then the scheduler knows the tasks
+    found = foreign.run_on_scheduler(scheduling_of, single.msg_ids + several.msg_ids)
+    assert found == [(3, 7, {"GPU": 1})] * 3
+    assert foreign.run_on_scheduler(scheduling_of, plain.msg_ids) == [(0, 0, None)]
+    gate.open()
+    several.get(SOON)
+    gpu = number_of(client, foreign, "second")
+    assert [single.engine_id, *several.engine_id] == [gpu] * 3
+
+
+def test_what_no_worker_can_run_waits_and_is_taken_back(client: DaskClient) -> None:
+    result = client.load_balanced_view(resources={"TPU": 1}).apply_async(abs, -1)
+    assert client.load_balanced_view().apply_async(abs, -2).get(SOON) == 2
+    assert result.status == "pending"
+    assert result.abort() == {result.msg_ids[0]: "aborted"}
+    with pytest.raises(ipar.TaskAborted):
+        result.get(SOON)
+
+
+def known_keys(dask_worker: Any) -> list[str]:
+    return list(dask_worker.state.tasks)
+
+
+def test_higher_priority_runs_first(
+    client: DaskClient, foreign: distributed.Client, new_gate: NewGate
+) -> None:
+    gate = new_gate("priority")
+    order = gate.path.with_name("order")
+
+    def note(x: int) -> None:
+        with order.open("a") as file:
+            file.write(f"{x}\n")
+
+    def view(priority: int) -> LoadBalancedView:
+        # There is one GPU: one task at a time.
+        return client.load_balanced_view(resources={"GPU": 1}, priority=priority)
+
+    blocked = view(0).apply_async(gate.wait)
+    low = view(-1).map_async(note, range(3), chunksize=1)
+    high = view(1).map_async(note, range(9, 12), chunksize=1)
+    sent = {*low.msg_ids, *high.msg_ids}
+    while not sent <= {key for keys in foreign.run(known_keys).values() for key in keys}:
+        threading.Event().wait(0.02)
+    gate.open()
+    for result in (blocked, low, high):
+        result.get(SOON)
+    assert [int(line) > 5 for line in order.read_text().split()] == [True] * 3 + [False] * 3
+
+
+def test_what_it_cannot_do_is_refused(client: DaskClient) -> None:
+    result = client.load_balanced_view().apply_async(abs, -1)
+    with pytest.raises(CapabilityError, match=r"Dask cannot give an interrupt.*abort"):
+        result.interrupt()
+    with pytest.raises(CapabilityError, match="Dask cannot signal"):
+        client.send_signal("SIGINT")
+    view = client.load_balanced_view()
+    view.timeout = 1.0
+    with pytest.raises(CapabilityError, match="Dask cannot give time limits"):
+        view.apply_async(abs, -1)
+
+
+# ------------------------------------------------------------------------- what goes wrong there
+
+
+def test_futures_that_somebody_cancels_are_aborted_tasks(
+    client: DaskClient, foreign: distributed.Client, new_gate: NewGate, until: Until
+) -> None:
+    gate = new_gate("cancelled")
+    result = client.load_balanced_view().map_async(lambda _: gate.wait(), range(6), chunksize=1)
+    client.wait_until_kept(SOON)  # then the scheduler knows the tasks
+    future: Any = distributed.Future
+    foreign.cancel([future(key, client=foreign) for key in result.msg_ids[-2:]], force=True)
+    until(result, lambda: result.counts().failed == 2)
+    gate.open()
+    result.wait(SOON)
+    assert [str(task.status) for task in result.tasks()] == ["ok"] * 4 + ["aborted"] * 2
+    assert all(isinstance(error, ipar.TaskAborted) for error in result.failed)
+
+
+def test_a_result_that_cannot_be_unpickled_comes_to_its_end(client: DaskClient) -> None:
+    def unreadable() -> Any:
+        class Unreadable:
+            def __reduce__(self) -> Any:
+                return eval, ("1 / 0",)
+
+        return Unreadable()
+
+    with pytest.raises(ResultDecodeError, match="division by zero"):
+        client.load_balanced_view().apply_async(unreadable).get(SOON)
+
+
+def allow_failures(number: int, dask_scheduler: Any = None) -> None:
+    dask_scheduler.allowed_failures = number
+
+
+def test_the_death_of_a_worker_ends_what_it_ran_and_what_waited_for_it(
+    cluster: Processes, client: DaskClient, foreign: distributed.Client
+) -> None:
+    doomed = cluster.add_worker("doomed", "--resources", "DOOMED=1")
+    foreign.wait_for_workers(3, timeout=SOON)
+    # Any worker with the resource may run it: Dask gives it up after so many deaths.
+    foreign.run_on_scheduler(allow_failures, 0)
+    killed = client.load_balanced_view(resources={"DOOMED": 1}).apply_async(
+        lambda: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    with pytest.raises(ipar.EngineError, match="the worker died under task") as caught:
+        killed.get(2 * SOON)
+    assert isinstance(caught.value.__cause__, distributed.KilledWorker)
+    assert doomed.wait(SOON) == -signal.SIGKILL
+    foreign.run_on_scheduler(allow_failures, 3)
+
+    again = cluster.add_worker("doomed again")
+    foreign.wait_for_workers(3, timeout=SOON)
+    assert len(client.ids) == 3
+    engine = client[number_of(client, foreign, "doomed again")]
+    running, waiting = engine.apply_async(wait_for_ever), engine.apply_async(os.getpid)
+    again.kill()
+    for result in (running, waiting):
+        with pytest.raises(ipar.EngineError, match=r"worker tcp://.* left under task"):
+            result.get(2 * SOON)
+    assert len(client.ids) == 2
+    assert client.load_balanced_view().apply_async(abs, -3).get(SOON) == 3
+
+
+def wait_for_ever() -> None:
+    while True:
+        threading.Event().wait(1)
+
+
+HIDES_THE_PACKAGE = """
+import sys
+
+class Hides:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ipyasyncresult":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hides())
+"""
+
+
+def test_a_worker_without_the_package_is_an_error_that_says_so(
+    cluster: Processes,
+    client: DaskClient,
+    foreign: distributed.Client,
+    address: str,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDES_THE_PACKAGE)
+    bare = cluster.add_worker("bare", environment={"PYTHONPATH": str(tmp_path)})
+    foreign.wait_for_workers(3, timeout=SOON)
+    with pytest.raises(StartError, match=r"must be installed there.*No module named 'ipyasync"):
+        ipar.connect(address)
+    client.ids  # noqa: B018  looks for workers
+    result = client[number_of(client, foreign, "bare")].apply_async(abs, -1)
+    with pytest.raises(ipar.EngineError, match="ipyasyncresult must be installed there, too"):
+        result.get(SOON)
+    bare.kill()
+    bare.wait()
+
+
+def test_no_scheduler_is_an_error_that_says_so() -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(StartError, match="no Dask scheduler answers at 'tcp://127"),
+    ):
+        ipar.connect("tcp://127.0.0.1:1")
+
+
+def test_the_death_of_the_scheduler_ends_every_result(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        alone = Processes(tmp_path, stack)
+        with alone.connect() as foreign, ipar.connect(foreign) as client:
+            view = client.load_balanced_view()
+            with pytest.warns(UserWarning, match="no engine is up: the tasks wait$"):
+                result = view.map_async(abs, range(3), chunksize=1)
+            assert result.progress == 0
+            alone.scheduler.kill()
+            result.wait(SOON)
+            assert len(result.failed) == 3
+            for error in result.failed:
+                assert isinstance(error, HubError)
+                assert isinstance(error.__cause__, FutureCancelledError)
+            # Dask tries to find the scheduler again; until it gives up, or we do.
+            with pytest.warns(UserWarning, match="no engine is up"):
+                late = view.apply_async(abs, -1)
+            foreign.close()
+            with pytest.raises(HubError, match="closed"):
+                late.get(SOON)
+
+
+# -------------------------------------------------------------------- results that are kept there
+
+
+FIRST_SESSION = """
+    import sys
+    import ipyasyncresult as ipar
+
+    assert "IPython" not in sys.modules
+    client = ipar.connect(sys.argv[1])
+    engine = client[client.ids[0]]
+    engine.push({"pushed": 20}, block=True)
+    assert engine.execute("pushed + 1", block=True).text == "21"
+
+    def speak(x):
+        print("speaking", x)
+        return 6 / x
+
+    view = client.load_balanced_view()
+    view.label = "spoken"
+    print(view.map_async(speak, [1, 2, 0, 3], chunksize=2).msg_ids[0])
+    client.wait_until_kept(30)
+"""
+
+
+def test_results_come_back_after_a_restart(client: DaskClient, address: str) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(FIRST_SESSION), address]
+    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    result = client.get_result("spoken")
+    assert isinstance(result, AsyncHubMapResult)
+    result.wait(SOON)
+    assert result.ok == [6.0, 3.0, 2.0]
+    assert isinstance(result.exception(), ZeroDivisionError)
+    assert result.stdout == ["speaking 1\nspeaking 2\n", "speaking 0\nspeaking 3\n"]
+    one = client.get_result([first])
+    assert isinstance(one, AsyncHubResult)
+    assert one.msg_ids == [first]
+
+
+def test_the_scheduler_keeps_so_many_and_lets_go_of_the_oldest(
+    client: DaskClient, address: str
+) -> None:
+    client.purge_results()
+    with ipar.connect(address, keep=3) as few, ipar.connect(address, keep=0) as none:
+        submitted = []
+        for x in range(5):
+            submitted += few.load_balanced_view().apply_async(abs, -x).msg_ids
+            few.wait_until_kept(SOON)
+        unkept = none.load_balanced_view().apply_async(abs, -1)
+        none.wait_until_kept(SOON)
+        assert sorted(client.hub_history()) == sorted(submitted[-3:])
+        assert client.get_result(submitted[-1]).get(SOON) == 4
+        for gone in (submitted[0], unkept.msg_ids[0]):
+            with pytest.raises(UnknownTaskError, match="the Dask scheduler keeps no task"):
+                client.get_result(gone)
+    with pytest.raises(ValueError, match="keep must be a number of results"):
+        ipar.connect(address, keep=-1)
+    assert client.purge_results() == 3
+    assert client.hub_history() == []
