@@ -49,6 +49,11 @@ function takeNews(news) {
   if (state.silent) setSilent("");
   lanes.take(news);
   for (const call of news.calls) calls.take(call);
+  const running = new Map();
+  for (const { task } of news.engines) {
+    if (task) running.set(task.call_id, (running.get(task.call_id) ?? 0) + 1);
+  }
+  calls.takeRunning(running);
   state.dirty = true;
 }
 
@@ -116,6 +121,7 @@ function paint(now) {
   if (now - painted >= PERIOD && state.news) {
     painted = now;
     lanes.paint();
+    calls.paint(Date.now() / 1000 + lanes.offset);
     if (state.dirty) showNumbers();
     state.dirty = false;
   }
