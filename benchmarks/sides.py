@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import select
@@ -25,6 +26,7 @@ class Side:
 
     needs: ClassVar[str | None] = None
     cases: ClassVar[frozenset[str] | None] = None  # None: all
+    modules: ClassVar[tuple[str, ...]] = ()  # the library
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -33,6 +35,12 @@ class Side:
     def is_there(cls) -> bool:
         """Whether it can be measured here."""
         return cls.needs is None or importlib.util.find_spec(cls.needs) is not None
+
+    @classmethod
+    def load(cls) -> None:
+        """Import the library: what its start costs is asked for beside that."""
+        for name in cls.modules:
+            importlib.import_module(name)
 
     def submit(self, function: Any, *args: Any) -> Any:
         raise NotImplementedError
@@ -66,6 +74,7 @@ class Own(Side):
     """This project, as users get it."""
 
     options: ClassVar[dict[str, Any]] = {}
+    modules = ("ipyasyncresult.client.cluster", "ipyasyncresult.client.client")
 
     def __init__(self, n: int) -> None:
         super().__init__(n)
@@ -110,6 +119,7 @@ class Stored(Own):
 class Pool(Side):
     """``multiprocessing.Pool``."""
 
+    modules = ("multiprocessing.pool",)
     cases = frozenset(
         {"start", "latency", "flood", "map", "echo", "broadcast", "balance", "memory"}
     )
@@ -135,6 +145,7 @@ class Pool(Side):
 
 class Ray(Side):
     needs = "ray"
+    modules = ("ray",)
     cases = frozenset({"start", "latency", "flood", "echo", "broadcast", "balance", "memory"})
 
     def __init__(self, n: int) -> None:

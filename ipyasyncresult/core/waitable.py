@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 from collections.abc import Callable, Generator
@@ -136,6 +135,8 @@ class Waitable:
         if predicate():
             return
         self._ledger.waits.check_endless()
+        import asyncio  # who awaits has it already
+
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

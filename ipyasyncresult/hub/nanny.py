@@ -10,18 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from typing import Any, Self
 
-__all__ = ["NURSERY", "Nanny"]
+from ipyasyncresult.hub.nurseryprocess import NurseryProcess
 
-NURSERY = "ipyasyncresult.engine"
-"""The module that is run."""
+__all__ = ["Nanny"]
+
 _READ_BYTES = 1 << 16
 _LAST_WORDS = 2000  # characters
 
@@ -35,11 +32,11 @@ class Nanny:
         Sent to the nursery first: what engines need to start.
     successor : dict, optional
         What a new hub is told that the nursery starts when this one dies.
+    fork : bool
+        This process has one thread and no socket of ZeroMQ yet: a copy of it becomes the nursery.
 
     Attributes
     ----------
-    pid : int
-        Of the nursery.
     line : socket
         To it; readable when it says something.  Another one when it died.
     living : dict or None
@@ -48,20 +45,20 @@ class Nanny:
 
     _silent: socket.socket | None = None  # the other end, when the nursery is gone
 
-    def __init__(self, settings: dict[str, Any], successor: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        successor: dict[str, Any] | None = None,
+        *,
+        fork: bool = False,
+    ) -> None:
         self.living: dict[str, Any] | None = None
         self.successor = successor
         self.line, theirs = socket.socketpair()
         self.line.setblocking(False)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [sys.executable, "-P", "-m", NURSERY, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stderr=self._printed,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        self.pid = self._process.pid
+        start = NurseryProcess.fork if fork else NurseryProcess.spawn
+        self._process = start(theirs, self.line, self._printed)
         self._unread = b""
         self.alive = True
         self._say({"settings": settings, "successor": successor})
@@ -72,8 +69,7 @@ class Nanny:
         self = cls.__new__(cls)
         self.line = socket.socket(fileno=fileno)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  it prints elsewhere
-        self._process = None
-        self.pid = os.getppid()
+        self._process = NurseryProcess.parent()
         self._unread = b""
         self.living = json.loads(self._first_line())
         assert self.living is not None
@@ -91,6 +87,11 @@ class Nanny:
                 raise ConnectionError("the nursery that started this hub is gone")
             line += self.line.recv(seen.find(b"\n") + 1 or len(seen))
         return line
+
+    @property
+    def pid(self) -> int:
+        """Of the nursery."""
+        return self._process.pid
 
     def fork(self, engine_id: int, uuid: str) -> None:
         """Ask for an engine; it registers by itself."""
@@ -134,8 +135,7 @@ class Nanny:
 
     def _last_words(self) -> str:
         """What the nursery printed before it died."""
-        if self._process is not None:
-            self._process.wait()
+        self._process.wait()
         self._printed.seek(0)
         return self._printed.read().decode(errors="replace")[-_LAST_WORDS:]
 
@@ -148,26 +148,8 @@ class Nanny:
         if self._silent is not None:
             self._silent.close()
         self._printed.close()
-        if not self._ended(patience):
+        if not self._process.wait(patience):
             # Engines have the kernel kill them when the nursery dies.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self._ended(patience)
-
-    def _ended(self, patience: float) -> bool:
-        if self._process is not None:
-            try:
-                self._process.wait(patience)
-            except subprocess.TimeoutExpired:
-                return False
-            return True
-        if os.getppid() != self.pid:  # it was this process's parent
-            return True
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            return True
-        try:
-            return bool(select.select([pidfd], [], [], patience)[0])
-        finally:
-            os.close(pidfd)
+            self._process.wait(patience)

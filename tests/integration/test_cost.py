@@ -164,3 +164,65 @@ print(*(set(sys.modules) - before))
     slow = {"zmq", "numpy", "cloudpickle", "ipywidgets", "anywidget", "ipykernel"}
     assert not slow & set(extension)
     assert len(extension) < 150
+
+
+IPYTHON = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+print(*sys.modules)
+"""
+HUB = """
+import sys
+import ipyasyncresult.hub.__main__ as start
+for name in (*start.SHARED, "ipyasyncresult.hub.server", "ipyasyncresult.hub.settings"):
+    __import__(name)
+print(*sys.modules)
+"""
+SHARED = """
+import sys
+import ipyasyncresult.hub.__main__ as start
+for name in start.SHARED:
+    __import__(name)
+print(*sys.modules)
+"""
+NURSERY = """
+import sys
+import ipyasyncresult.engine.nursery
+print(*sys.modules)
+"""
+
+
+def modules_after(script: str) -> set[str]:
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_an_engine_starts_with_little_more_than_ipython_needs() -> None:
+    with Cluster(n=1) as client:
+        ours = set(client[0].apply_sync(eval, "list(__import__('sys').modules)"))
+    more = ours - modules_after(IPYTHON)
+    later = {"asyncio", "ssl", "http", "email", "sqlite3", "jedi", "prompt_toolkit", "stack_data"}
+    assert not later & more
+    assert not {"ipykernel", "ipywidgets", "tqdm", "numpy", "matplotlib", "jupyter_core"} & ours
+    assert (
+        not {"ipyasyncresult.hub.server", "ipyasyncresult.client", "ipyasyncresult.magics"} & ours
+    )
+    assert len(more) < 190  # 127
+
+
+def test_a_hub_starts_without_what_only_others_need() -> None:
+    """Without a store, and before its first message."""
+    hub = modules_after(HUB)
+    others = {"asyncio", "ssl", "http", "email", "sqlite3", "IPython", "traitlets", "ctypes"}
+    assert not others & hub
+    assert not {"ipyasyncresult.engine", "ipyasyncresult.worker", "ipyasyncresult.client"} & hub
+    assert len(hub) < 330  # 225
+
+
+def test_what_hub_and_nursery_both_need_is_imported_before_they_part() -> None:
+    shared = modules_after(SHARED)
+    both = modules_after(HUB) & modules_after(NURSERY)
+    assert {"zmq", "msgspec"} <= shared
+    assert {name for name in both if name.startswith("ipyasyncresult.")} <= shared
