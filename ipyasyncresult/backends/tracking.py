@@ -115,7 +115,7 @@ class _Tracker(BackendClient):
     def engine_count(self) -> int:
         return 1
 
-    def shutdown(self, *_: Any, **__: Any) -> None:
+    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
         """Nothing: the futures are others'."""
 
     def over(self, futures: list[Any], fname: str) -> TrackedResult:
@@ -154,22 +154,11 @@ class _Tracker(BackendClient):
                 status = Status.DONE if error is None else Status.FAILED
                 batch.finish(msg_id, status, raw=(value, error))
 
-    def abort(self, jobs: Any = None, targets: Any = None, block: bool = True) -> dict[str, str]:
-        """Cancel futures that have not started."""
-        del targets, block
-        if jobs is None:
-            ids = list(self._futures)
-        else:
-            ids = [jobs] if isinstance(jobs, str) else list(getattr(jobs, "msg_ids", jobs))
-        fate = {}
-        for msg_id in ids:
+    def _abort(self, msg_ids: list[str]) -> None:
+        for msg_id in msg_ids:
             future = self._futures.get(msg_id)
-            if future is None:
-                fate[msg_id] = "finished" if msg_id in self._known else "unknown"
-            else:
-                cancel: Callable[[], Any] = future.cancel
-                fate[msg_id] = "running" if cancel() is False else "aborted"
-        return fate
+            if future is not None:
+                future.cancel()
 
 
 def _outputs_of(future: Any, clock: Callable[[], float]) -> list[Output]:
