@@ -1,6 +1,7 @@
 """How far the hub goes: many tasks that wait, and many engines that take them.
 
     python benchmarks/scaling.py [--queued 100000 1000000] [--engines 1 8 32 128] [--tasks 50000]
+        [--persist]
 
 Hub, client and store are the real ones; the engines are stubs, which answer without working, as 128
 real ones would measure the machine.  First so many tasks are queued while no engine is up, and the
@@ -33,8 +34,8 @@ def cpu(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def queue(count: int) -> None:
-    with StubCluster(n=0) as client:
+def queue(count: int, persist: bool) -> None:
+    with StubCluster(n=0, persist=persist) as client:
         hub, me = hub_process(), psutil.Process()
         rss, own, used, mine = hub.memory_info().rss, me.memory_info().rss, cpu(hub), cpu(me)
         began = time.perf_counter()
@@ -44,19 +45,23 @@ def queue(count: int) -> None:
         submitted = time.perf_counter() - began
         waiting = client.queue_status()["unassigned"]  # answered behind the tasks
         taken = time.perf_counter() - began
+        each = [(cpu(me) - mine) / count * 1e6, (cpu(hub) - used) / count * 1e6]
         print(
             f"queued {count:9,}: {waiting:9,} wait; submit {submitted / count * 1e6:5.1f} us, "
-            f"until the hub has it {taken / count * 1e6:5.1f} us a task; CPU "
-            f"{(cpu(me) - mine) / count * 1e6:4.1f} us client, {(cpu(hub) - used) / count * 1e6:4.1f} us "
-            f"hub; memory {(hub.memory_info().rss - rss) / count:5.0f} B hub, "
+            f"until the hub has it {taken / count * 1e6:5.1f} us a task; CPU {each[0]:4.1f} us "
+            f"client, {each[1]:4.1f} us hub; memory "
+            f"{(hub.memory_info().rss - rss) / count:5.0f} B hub, "
             f"{(me.memory_info().rss - own) / count:5.0f} B client",
             flush=True,
         )
         began = time.perf_counter()
         client.add_engines(8)
-        assert result.wait(timeout=600) is None and result.ready()
+        result.wait(timeout=600)
+        assert result.ready()
         seconds = time.perf_counter() - began
         print(f"                  worked off by 8: {count / seconds:7,.0f} tasks/s", flush=True)
+        if persist:
+            client.shutdown()
 
 
 def work_off(engines: int, count: int) -> None:
@@ -79,9 +84,10 @@ if __name__ == "__main__":
     parser.add_argument("--queued", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--engines", type=int, nargs="*", default=[1, 8, 32, 128])
     parser.add_argument("--tasks", type=int, default=50_000)
+    parser.add_argument("--persist", action="store_true", help="keep what is queued on disk")
     arguments = parser.parse_args()
     for number in arguments.queued:
-        queue(number)
+        queue(number, arguments.persist)
     for number in arguments.engines:
         work_off(number, arguments.tasks)
     print(f"largest client: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
