@@ -145,11 +145,11 @@ class _Tracker(BackendClient):
                 outputs = _outputs_of(future, self.ledger.clock)
         except BaseException as raised:  # noqa: BLE001  whatever the task raised
             error = raised
-        cancelled = isinstance(error, concurrent.futures.CancelledError)
+        lost = None if error is None else _lost(future, error, msg_id)
         with self.ledger.batch() as batch:
             batch.output(msg_id, outputs)
-            if cancelled:
-                batch.finish(msg_id, Status.ABORTED, error=TaskAborted(msg_id))
+            if lost is not None:
+                self._lose(batch, msg_id, lost)
             else:
                 status = Status.DONE if error is None else Status.FAILED
                 batch.finish(msg_id, status, raw=(value, error))
@@ -159,6 +159,17 @@ class _Tracker(BackendClient):
             future = self._futures.get(msg_id)
             if future is not None:
                 future.cancel()
+
+
+def _lost(future: Any, error: BaseException, msg_id: str) -> BaseException | None:
+    """The error of a task that did not come to an end of its own; None for what it raised."""
+    if isinstance(error, concurrent.futures.CancelledError):
+        return TaskAborted(msg_id)
+    if hasattr(future, "msg_ids"):
+        from ipyasyncresult.backends.ipyparallel.translation import translate
+
+        return translate(error, msg_id)
+    return None
 
 
 def _outputs_of(future: Any, clock: Callable[[], float]) -> list[Output]:
