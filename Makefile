@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile format docs \
-  compatibility release clean help
+.PHONY: demo test lab check lint unit soak bench bench-growth bench-plots profile profile-start \
+  instructions format docs compatibility release clean help
 
 demo: $(VENV)/.made-demo  ## analyse Python's own library in parallel, in the terminal
 	$(BIN)/python -m ipyasyncresult.demo
@@ -39,10 +39,18 @@ soak: $(VENV)/.made-test  ## the long tail: engines under fire for ten minutes, 
 
 REPEAT ?= 3
 bench: $(VENV)/.made-test  ## this project beside the peers that are installed, in one table
+	$(COMPILE)
 	$(BIN)/python benchmarks/bench.py --repeat $(REPEAT)
 
 profile: $(VENV)/.made-test  ## where the time of one task goes
 	$(BIN)/python benchmarks/profile_task.py
+
+instructions: $(VENV)/.made-test  ## the same in processor instructions; needs valgrind
+	$(BIN)/python benchmarks/instructions.py
+
+profile-start: $(VENV)/.made-test  ## what a cold start consists of
+	$(COMPILE)
+	$(BIN)/python benchmarks/startup.py
 
 bench-growth: $(VENV)/.made-test  ## record how cost grows with tasks, engines, lines, bytes, chunks
 	$(BIN)/python benchmarks/growth.py
@@ -85,6 +93,10 @@ ENABLE_PAGE = install -D -m 644 -t $(VENV)/etc/jupyter/jupyter_server_config.d \
   mkdir -p $(VENV)/share/jupyter/labextensions && \
   ln -sfn $(CURDIR)/labextension $(VENV)/share/jupyter/labextensions/ipyasyncresult
 
+# As installers do with packages; a start takes twice as long where Python must compile first, and may
+# not keep what it compiled (PYTHONDONTWRITEBYTECODE).
+COMPILE = $(BIN)/python -m compileall -q ipyasyncresult
+
 # One stamp per kind of environment: a second `make` starts at once, and a changed pyproject.toml
 # installs anew.
 $(BIN)/python:
@@ -96,15 +108,18 @@ $(BIN)/python:
 
 $(VENV)/.made-demo: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable .
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.made-lab: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[lab]'
+	$(COMPILE)
 	$(ENABLE_PAGE)
 	@touch $@
 
 $(VENV)/.made-test: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --editable '.[test,docs,dev]'
+	$(COMPILE)
 	$(ENABLE_PAGE)
 	@touch $@
 

@@ -182,7 +182,7 @@ def main() -> None:
             if at > options.most:
                 continue
             command = [sys.executable, __file__, "--one", axis, str(at)]
-            ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+            ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
             line = [one for one in ran.stdout.splitlines() if one.startswith("POINT ")]
             if line:
                 points[str(at)] = json.loads(line[0].removeprefix("POINT "))

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+import select
+import socket
 import struct
 import tempfile
 import time
@@ -23,6 +26,7 @@ class Side:
 
     needs: ClassVar[str | None] = None
     cases: ClassVar[frozenset[str] | None] = None  # None: all
+    modules: ClassVar[tuple[str, ...]] = ()  # the library
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -31,6 +35,12 @@ class Side:
     def is_there(cls) -> bool:
         """Whether it can be measured here."""
         return cls.needs is None or importlib.util.find_spec(cls.needs) is not None
+
+    @classmethod
+    def load(cls) -> None:
+        """Import the library: what its start costs is asked for beside that."""
+        for name in cls.modules:
+            importlib.import_module(name)
 
     def submit(self, function: Any, *args: Any) -> Any:
         raise NotImplementedError
@@ -64,6 +74,7 @@ class Own(Side):
     """This project, as users get it."""
 
     options: ClassVar[dict[str, Any]] = {}
+    modules = ("ipyasyncresult.client.cluster", "ipyasyncresult.client.client")
 
     def __init__(self, n: int) -> None:
         super().__init__(n)
@@ -108,6 +119,7 @@ class Stored(Own):
 class Pool(Side):
     """``multiprocessing.Pool``."""
 
+    modules = ("multiprocessing.pool",)
     cases = frozenset(
         {"start", "latency", "flood", "map", "echo", "broadcast", "balance", "memory"}
     )
@@ -133,6 +145,7 @@ class Pool(Side):
 
 class Ray(Side):
     needs = "ray"
+    modules = ("ray",)
     cases = frozenset({"start", "latency", "flood", "echo", "broadcast", "balance", "memory"})
 
     def __init__(self, n: int) -> None:
@@ -218,9 +231,9 @@ def _raw_hub(clients: str, engines: str) -> None:
     poller.register(front, zmq.POLLIN)
     poller.register(back, zmq.POLLIN)
     while True:
-        for socket, _ in poller.poll():
-            _, message = socket.recv_multipart()
-            if socket is front:
+        for source, _ in poller.poll():
+            _, message = source.recv_multipart()
+            if source is front:
                 back.send_multipart([engine, message])
             else:
                 front.send_multipart([b"client", message])
@@ -239,10 +252,64 @@ def _raw_engine(_: str, engines: str) -> None:
         socket.send(socket.recv())
 
 
+class Plain(Side):
+    """The same four hops over Unix sockets without ZeroMQ and its threads: the limit."""
+
+    cases = frozenset({"latency"})
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        (self.socket, front), (back, engine) = pairs
+        self.children = []
+        for run, ends in ((_plain_hub, (front, back)), (_plain_engine, (engine,))):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    run(*ends)
+                finally:
+                    os._exit(0)
+            self.children.append(pid)
+        self.message = os.urandom(200)
+
+    def warm(self) -> None:
+        for _ in range(200):
+            self.get(self.submit(workloads.nothing))
+
+    def submit(self, function: Any, *args: Any) -> Any:
+        self.socket.send(self.message)
+
+    def get(self, handle: Any) -> Any:
+        return self.socket.recv(65_536)
+
+    def close(self) -> None:
+        for pid in self.children:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        self.socket.close()
+
+
+def _plain_hub(front: socket.socket, back: socket.socket) -> None:
+    poll = select.epoll()
+    others = {front.fileno(): (front, back), back.fileno(): (back, front)}
+    for number in others:
+        poll.register(number, select.EPOLLIN)
+    while True:
+        for number, _ in poll.poll():
+            here, there = others[number]
+            there.send(here.recv(65_536))
+
+
+def _plain_engine(line: socket.socket) -> None:
+    while True:
+        line.send(line.recv(65_536))
+
+
 SIDES: dict[str, type[Side]] = {
     "this": Own,
     "this, stored": Stored,
     "mp.Pool": Pool,
     "ray": Ray,
     "raw sockets": Raw,
+    "no ZeroMQ": Plain,
 }

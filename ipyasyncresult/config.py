@@ -134,15 +134,21 @@ def configurable_classes() -> list[type[SingletonConfigurable]]:
     return [ClusterOptions, DisplayOptions, ServerOptions]
 
 
-def options(kind: type[T]) -> T:
+def options(kind: type[T], files: Config | None = None) -> T:
     """The options of one kind in this process; the files are read at the first call.  Any thread.
 
     A file that cannot be read is a warning: whoever waits for a result must not fail for it.
+
+    Parameters
+    ----------
+    kind : type
+    files : Config, optional
+        What the files say, where the caller has read them.
     """
     with _lock:
         if not kind.initialized():
             try:
-                return kind.instance(config=read_config_files())
+                return kind.instance(config=read_config_files() if files is None else files)
             except (ConfigurationError, TraitError) as error:
                 warnings.warn(f"ipyasyncresult uses its defaults: {error}", stacklevel=2)
         return kind.instance()

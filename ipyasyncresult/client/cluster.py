@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
+import importlib
 import os
 import site
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
-from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.errors import StartError
@@ -22,6 +22,7 @@ from ipyasyncresult.wire.limits import explain_limit
 from ipyasyncresult.wire.runtime import (
     clean_stale_folders,
     cluster_folder,
+    ends_within,
     new_cluster_id,
     read_cluster_file,
     remove_folder,
@@ -29,7 +30,12 @@ from ipyasyncresult.wire.runtime import (
 from ipyasyncresult.wire.sharedfolder import make_arrays_folder
 from ipyasyncresult.wire.transport import check_transport
 
+if TYPE_CHECKING:  # imported while the hub does the same
+    from ipyasyncresult.client.client import Client
+
 __all__ = ["Cluster", "usable_cpus"]
+
+T = TypeVar("T")
 
 _START_TIMEOUT = 60.0  # seconds; a machine under load, a cold disk
 _STOP_TIMEOUT = 5.0  # seconds
@@ -203,6 +209,7 @@ class Cluster:
         try:
             hub.stdin.write(msgspec.json.encode(settings) + b"\n")
             hub.stdin.close()
+            importlib.import_module("ipyasyncresult.client.client")
             answer = hub.stdout.readline()
         except BrokenPipeError:
             answer = b""
@@ -215,6 +222,8 @@ class Cluster:
 
     def connect_client_sync(self) -> Client:
         """A new client of the running cluster."""
+        from ipyasyncresult.client.client import Client
+
         client = Client(self.cluster_id)
         register_client(client)
         return client
@@ -274,22 +283,22 @@ class Cluster:
 
     async def start_cluster(self) -> Self:
         """:meth:`start_cluster_sync` for asyncio."""
-        return await asyncio.to_thread(self.start_cluster_sync)
+        return await _in_thread(self.start_cluster_sync)
 
     async def connect_client(self) -> Client:
         """:meth:`connect_client_sync` for asyncio."""
-        return await asyncio.to_thread(self.connect_client_sync)
+        return await _in_thread(self.connect_client_sync)
 
     async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """:meth:`start_and_connect_sync` for asyncio."""
-        client = await asyncio.to_thread(self.start_and_connect_sync, n)
+        client = await _in_thread(self.start_and_connect_sync, n)
         if activate:
             client.activate()  # here: the shell belongs to this thread
         return client
 
     async def stop_cluster(self) -> None:
         """:meth:`stop_cluster_sync` for asyncio."""
-        await asyncio.to_thread(self.stop_cluster_sync)
+        await _in_thread(self.stop_cluster_sync)
 
     def __enter__(self) -> Client:
         return self.start_and_connect_sync()
@@ -306,6 +315,12 @@ class Cluster:
     def __repr__(self) -> str:
         state = "running" if self._hub is not None else "not started"
         return f"<Cluster({self.cluster_id}): {self.n} engines, {state}>"
+
+
+async def _in_thread(call: Callable[..., T], *args: Any) -> T:
+    import asyncio  # who awaits has it already
+
+    return await asyncio.to_thread(call, *args)
 
 
 def _checked(durability: str | None) -> str | None:
@@ -342,11 +357,9 @@ def _stop(hub: subprocess.Popen[bytes] | None, folder: Path, persist: bool) -> N
         return
     if hub is not None and hub.poll() is None:
         hub.terminate()
-        try:
-            hub.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
+        if not ends_within(hub.pid, _STOP_TIMEOUT):  # Popen.wait looks every 50 ms only
             hub.kill()
-            hub.wait()
+        hub.wait()
     described = read_cluster_file(folder)
     if described is None or (hub is not None and described.pid == hub.pid):
         remove_folder(folder)

@@ -9,10 +9,10 @@ from ipyasyncresult.core.outcome import LAST_OUTPUT_CHARACTERS, make_remote_erro
 from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.core.partition import ChunkResult
 from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.unpickling import loads
 from ipyasyncresult.errors import EngineError, ResultDecodeError, TaskAborted, TaskTimeout
 from ipyasyncresult.wire.buffers import BufferList
 from ipyasyncresult.wire.messages import ERROR, LostTask
-from ipyasyncresult.worker.functions import load_result
 
 __all__ = ["WireCodec", "lost_error"]
 
@@ -32,7 +32,7 @@ class WireCodec:
             record.error = make_remote_error(record, body)
         else:
             try:
-                value = load_result(body, BufferList(frames) if frames else ())
+                value = loads(bytes(body), BufferList(frames) if frames else ())
             except (KeyboardInterrupt, MemoryError):
                 raise
             except BaseException as error:  # noqa: BLE001  unpickling runs anybody's code

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
-from ipyasyncresult.client.anyclient import AnyClient
-from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.cluster import Cluster
 from ipyasyncresult.client.reattach import client_for, newest_client
 from ipyasyncresult.wire.runtime import read_cluster_file, runtime_folder
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.anyclient import AnyClient
+    from ipyasyncresult.client.client import Client
 
 __all__ = ["connect", "default_client"]
 
@@ -57,14 +60,20 @@ def connect(
     return cast("Client", default_client())
 
 
-def default_client() -> AnyClient:
-    """The client that the magics and :func:`connect` share in this process."""
+def default_client(starting: Callable[[Cluster], None] | None = None) -> AnyClient:
+    """The client that the magics and :func:`connect` share in this process.
+
+    `starting` is called before engines are started for it.
+    """
     global _default
     with _lock:
         client = newest_client() or _join_persistent()
         if client is None:
             # Kept here: nobody else may hold it, and it ends with this process.
-            client = _default = Cluster().start_and_connect_sync()
+            cluster = Cluster()
+            if starting is not None:
+                starting(cluster)
+            client = _default = cluster.start_and_connect_sync()
         return client
 
 

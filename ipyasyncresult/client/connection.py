@@ -283,14 +283,20 @@ class Connection(Succession):
 
     # -- in: only who holds the receiver's token -------------------------------------------------
 
-    def _take_in(self) -> bool:
-        """Apply every message that is there; False when the hub said that it closes."""
-        while waiting(self._rx):
+    def _take_in(self, there: bool) -> bool:
+        """Apply the messages that are there; False when the hub said that it closes.
+
+        `there`: one is, for sure.  When it leaves nothing outstanding, no other is looked for.
+        """
+        while there or waiting(self._rx):
             header, frames = receive(self._rx)
             try:
                 self._apply(m.decode_from_hub(header), frames)
             except m.MALFORMED:
                 _log.exception("dropped a malformed message of the hub")
+            if there and not self.ledger.has_outstanding():
+                break
+            there = False
         if self._receiver.hub_gone and not self.closed:
             self.closed = f"the hub (pid {self.hub_pid}) died"
         if self.closed:
@@ -322,8 +328,7 @@ class Connection(Succession):
         elif isinstance(message, m.Notice):
             _log.warning("%s", message.text)
         elif isinstance(message, m.Segments):
-            self._arrays.recycle(message.free)
-            self._arrays.drop(message.drop, message.rest)
+            self._arrays.heed(message)
         elif isinstance(message, m.Closing):
             self.closed = message.reason
 
@@ -339,9 +344,8 @@ class Connection(Succession):
         self._receiver.notify()
 
     def _fail_outstanding(self, reason: str = "") -> None:
-        error = HubError(
-            reason or self.closed
-        )  # one for all: a result of many tasks raises just that
+        # One for all: a result of many tasks raises just that.
+        error = HubError(reason or self.closed)
         with self.ledger.batch() as batch:
             batch.finish_all(Status.LOST, lambda _: error)
 

@@ -33,15 +33,15 @@ class HeldInterrupts:
 
     A message that was received but not applied would be a result that never comes; a multipart
     message of which one part was sent would spoil the next one.  Signals come to the main thread
-    only: elsewhere this does nothing.  What comes meanwhile is raised by :meth:`check` or at the
-    end.
+    only: elsewhere this does nothing.  What comes meanwhile is :attr:`pending`, and is raised by
+    :meth:`check` or at the end.
     """
 
-    __slots__ = ("_installed", "_pending", "_previous", "open")
+    __slots__ = ("_installed", "_previous", "open", "pending")
 
     def __init__(self) -> None:
         self.open = False
-        self._pending: tuple[int, FrameType | None] | None = None
+        self.pending: tuple[int, FrameType | None] | None = None
         self._previous: Any = None
         self._installed = False
 
@@ -58,12 +58,12 @@ class HeldInterrupts:
             self.open = False
             self._previous(number, frame)
         else:
-            self._pending = (number, frame)
+            self.pending = (number, frame)
 
     def check(self) -> None:
         """Let an interrupt through that came meanwhile."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
             self._previous(*pending)
 
     def __exit__(
@@ -75,5 +75,5 @@ class HeldInterrupts:
         self.open = False
         if self._installed:
             _set_signal(_SIGINT, self._previous)
-            if kind is None:
+            if kind is None and self.pending is not None:
                 self.check()

@@ -54,7 +54,7 @@ def apply_news(
     batch: Batch,
     message: m.News,
     frames: Sequence[Any],
-    engines: Mapping[int, Mapping[str, Any]],
+    engines: Mapping[int, dict[str, Any]],
     repeats: Repeats | None = None,
 ) -> None:
     """Enter one message.  The thread that receives; the ledger's lock is held.
@@ -90,7 +90,7 @@ def apply_news(
         elif type(item) is m.Requeued:
             batch.requeued(item.msg_id)
         elif type(item) is m.LostTask:
-            _apply_lost(batch, item)
+            _apply_lost(batch, item, engines)
 
 
 def _apply_finished(
@@ -118,7 +118,12 @@ def _apply_finished(
         batch.linger(record)
 
 
-def _apply_lost(batch: Batch, item: m.LostTask) -> None:
+def _apply_lost(batch: Batch, item: m.LostTask, engines: Mapping[int, dict[str, Any]]) -> None:
+    engine = engines.get(item.engine_id)
+    if engine is not None and engine["uuid"] == item.details.get("uuid"):
+        # The news of the death itself come next: who has caught the error and now waits for
+        # engines must not find the dead one.
+        engine["up"] = False
     status = Status.ABORTED if item.reason == "aborted" else Status.LOST
     record = batch.get(item.msg_id)
     if record is not None:

@@ -25,6 +25,7 @@ import zmq
 
 from ipyasyncresult.client.interrupts import HeldInterrupts
 from ipyasyncresult.core.waiting import Waits
+from ipyasyncresult.wire.sockets import poll
 
 __all__ = ["Receiver"]
 
@@ -63,22 +64,19 @@ class Receiver(Waits):
     socket : zmq.Socket
         Only who has the token touches it.
     take_in : callable
-        Receives and applies every message that is there; returns False when the hub is gone.
+        Receives and applies the messages that are there; returns False when the hub is gone.  Its
+        argument says whether there is one for sure.
     hub_pid : int
         Its death wakes whoever receives.
     """
 
-    def __init__(self, socket: Any, take_in: Callable[[], bool], hub_pid: int) -> None:
+    def __init__(self, socket: Any, take_in: Callable[[bool], bool], hub_pid: int) -> None:
         self._socket = socket
         self._take_in = take_in
         self._hub_pid = hub_pid
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(self._wake, zmq.POLLIN)
         self._pidfd = _open_pidfd(hub_pid)
-        if self._pidfd is not None:
-            self._poller.register(self._pidfd, zmq.POLLIN)
+        self._note_sources()
         # Guards everything below.
         self._lock = threading.Lock()  # the condition's; taken directly where nobody waits for it
         self._state = threading.Condition(self._lock)
@@ -141,10 +139,12 @@ class Receiver(Waits):
                 os.eventfd_write(self._wake, 1)
 
     def _wait(self, waiter: _Waiter, deadline: float | None, interrupts: HeldInterrupts) -> bool:
-        while not waiter.predicate() and not self._closed:
+        while not waiter.predicate():
+            if self._closed:
+                return False
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                break
+                return False
             if self._holder is waiter and self._lost:
                 with self._state:
                     self._hand_over()
@@ -155,8 +155,9 @@ class Receiver(Waits):
                 interrupts.open = True
                 waiter.wake.acquire(timeout=-1 if left is None else left)
                 interrupts.open = False
-            interrupts.check()
-        return bool(waiter.predicate())
+            if interrupts.pending is not None:
+                interrupts.check()
+        return True
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
@@ -184,7 +185,7 @@ class Receiver(Waits):
             timeout = _LIVENESS if timeout is None else min(timeout, _LIVENESS)
         if interrupts is not None:
             interrupts.open = True
-        ready = self._poller.poll(None if timeout is None else math.ceil(timeout * 1000))
+        ready = poll(self._sources, -1 if timeout is None else math.ceil(timeout * 1000))
         if interrupts is not None:
             interrupts.open = False
         if not ready and self._pidfd is not None:
@@ -192,14 +193,14 @@ class Receiver(Waits):
         only_messages = len(ready) == 1 and ready[0][0] is self._socket
         if not only_messages:
             self._drain_wake()
-        if not self._take_in():
+        if not self._take_in(only_messages):
             self.hub_gone = True
         if not only_messages and not self.hub_gone and self._hub_died(ready):
-            if self.revive is not None and self._take_in():  # what it sent before
+            if self.revive is not None and self._take_in(False):  # what it sent before
                 self._lost = True
                 return
             self.hub_gone = True
-            self._take_in()  # as above, and then the end of everything else
+            self._take_in(False)  # as above, and then the end of everything else
 
     def _hub_died(self, ready: list[tuple[Any, int]]) -> bool:
         if self._pidfd is not None:
@@ -287,18 +288,18 @@ class Receiver(Waits):
             self._lost = False
         if not found:
             self.hub_gone = True
-            self._take_in()
+            self._take_in(False)
 
     def renew(self, socket: Any, hub_pid: int) -> None:
         """Receive from another hub.  Holder of the token only."""
-        self._poller.unregister(self._socket)
-        self._poller.register(socket, zmq.POLLIN)
         if self._pidfd is not None:
-            self._poller.unregister(self._pidfd)
             os.close(self._pidfd)
         self._socket, self._hub_pid, self._pidfd = socket, hub_pid, _open_pidfd(hub_pid)
-        if self._pidfd is not None:
-            self._poller.register(self._pidfd, zmq.POLLIN)
+        self._note_sources()
+
+    def _note_sources(self) -> None:
+        sources = [self._socket, self._wake, self._pidfd]
+        self._sources = [(one, int(zmq.POLLIN)) for one in sources if one is not None]
 
     @property
     def closing(self) -> bool:

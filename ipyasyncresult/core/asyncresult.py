@@ -26,7 +26,7 @@ from ipyasyncresult.core.outcome import (
 )
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import TaskRecord
-from ipyasyncresult.core.waitable import ReturnWhen, Waitable, check_return_when
+from ipyasyncresult.core.waitable import ReturnWhen, Waitable
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
 
@@ -173,8 +173,9 @@ class AsyncResult(Waitable, Insight, Controllable):
         CompositeError
             When several failed.
         """
-        check_return_when(return_when)
-        if not self._wait(check_timeout(timeout), return_when):
+        # Often a thousand results are asked one by one when all of them are there.
+        unsure = timeout != -1 or return_when is not None or self._tally.left
+        if unsure and not self._wait_checked(timeout, return_when):
             counts = self.counts()
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
         records = self.records

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
@@ -107,6 +107,12 @@ class Controllable:
     def capabilities(self) -> Capabilities:
         """What can be asked of the client that runs this."""
         return self._client.capabilities
+
+    @property
+    def cluster_id(self) -> str | None:
+        """Of the cluster that runs this; None over engines of others."""
+        own = self._client.capabilities is OWN_ENGINES
+        return getattr(self._client, "cluster_id", None) if own else None
 
     def as_future(self) -> TaskFuture:
         """A ``concurrent.futures.Future`` of this result, for code that wants one."""

@@ -41,7 +41,13 @@ def error_of(codec: Codec, record: TaskRecord) -> BaseException | None:
 
 def value_of(codec: Codec, record: TaskRecord) -> Any:
     """The value of a finished task; raises its error."""
-    error = error_of(codec, record)
+    error = record.error
+    if record.value is UNSET:
+        if error is None:
+            codec.decode(record)
+            error = record.error
+        else:
+            error = error_of(codec, record)
     if error is not None:
         # The same object may be raised many times: without this its traceback would grow.
         raise error.with_traceback(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 from collections.abc import Callable, Generator
@@ -85,9 +84,12 @@ class Waitable:
             Always, as the reference says; with `return_when` two sets of single results, those
             that are done and those that are not.
         """
-        check_return_when(return_when)
-        self._wait(check_timeout(timeout), return_when)
+        self._wait_checked(timeout, return_when)
         return None if return_when is None else self._partition_done()
+
+    def _wait_checked(self, timeout: float | None, return_when: ReturnWhen | None) -> bool:
+        check_return_when(return_when)
+        return self._wait(check_timeout(timeout), return_when)
 
     def _wait(self, timeout: float | None, return_when: ReturnWhen | None = None) -> bool:
         tally = self._tally
@@ -128,6 +130,8 @@ class Waitable:
         if predicate():
             return
         self._ledger.waits.check_endless()
+        import asyncio  # who awaits has it already
+
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from ipyasyncresult.core.presenter import STREAMS
 from ipyasyncresult.display.frontend import Outlet
+from ipyasyncresult.display.republish import in_a_display
 
 __all__ = ["Line", "LiveLines"]
 
@@ -131,7 +132,7 @@ class LiveLines:
                 line.drawn = now
 
     def _draw(self, prefix: str, line: Line) -> None:
-        text = f"{prefix} {line.text}"
+        text = f"{in_a_display(prefix)} {line.text}"
         if text == line.shown:
             return
         line.shown = text

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -25,10 +24,10 @@ from ipyasyncresult.display.bar import beside_bars
 from ipyasyncresult.display.frontend import Outlet, outlet_of_this_cell
 from ipyasyncresult.display.grouping import block_text, display_block, in_time_order, prefix_of
 from ipyasyncresult.display.lines import LiveLines
-from ipyasyncresult.display.republish import show
 from ipyasyncresult.display.shown import ShownResult
+from ipyasyncresult.display.taskdisplays import TaskDisplays
 
-__all__ = ["LiveOutputs", "TaskDisplays", "stream_output"]
+__all__ = ["LiveOutputs", "stream_output"]
 
 
 @contextmanager
@@ -96,6 +95,8 @@ class LiveOutputs:
             self._show(records[position], output)
         for msg_id in ended:
             self._lines.end_lines(msg_id)
+        for displays in self._displays.values():
+            displays.draw()
 
     def _take(self, record: TaskRecord) -> Sequence[Output]:
         if not record.outputs:
@@ -103,14 +104,15 @@ class LiveOutputs:
         seen = self._cursors.get(record.msg_id, 0)
         new = record.outputs[seen:]
         self._cursors[record.msg_id] = seen + len(new)
-        return new
+        return _since_the_last_clear(new) if self._outlet.is_rich else new
 
     def _show(self, record: TaskRecord, output: Output) -> None:
         msg_id, kind = record.msg_id, output.kind
         displays = self._displays.get(msg_id)
         if kind == "stdout" or kind == "stderr":
-            if displays is not None:
-                displays.settle()
+            if displays is not None and displays.clears:
+                displays.write(kind, output.text, record.engine_id)
+                return
             prefix = prefix_of(kind, record.engine_id)
             self._lines.write(msg_id, kind, prefix, output.text)
             return
@@ -136,57 +138,16 @@ class LiveOutputs:
             self._lines.print("stdout", block_text(display_block(output, record.engine_id)))
 
 
-class TaskDisplays:
-    """What one task displays in a notebook.  Every display can be updated by an id of our own.
+def _since_the_last_clear(outputs: Sequence[Output]) -> Sequence[Output]:
+    """What is still to be seen of new output, and the clear itself: it clears what came before.
 
-    The ids that tasks choose are no use here: two engines may choose the same.
+    Values of cells come at the end, and are not cleared.
     """
-
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
-        self._own_ids: dict[str, list[str]] = {}  # by the task's display_id
-        self._places: list[str] = []  # our ids, from top to bottom
-        self._used = 0  # places taken since the last clear
-        self._blank: set[str] = set()
-        self._clear_waits = False
-
-    def show(self, output: Output, engine_id: int | None) -> None:
-        """Show, update or clear."""
-        if output.kind == "clear_output":
-            self._clear(output.wait)
-            return
-        block = display_block(output, engine_id)
-        known = self._own_ids.get(output.display_id or "")
-        if output.kind == "update_display_data" and known:
-            for own_id in known:
-                show(block, self._outlet, display_id=own_id, update=True)
-            return
-        own_id, is_new = self._next_place()
-        self.settle()
-        self._blank.discard(own_id)
-        if output.display_id is not None:
-            self._own_ids.setdefault(output.display_id, []).append(own_id)
-        show(block, self._outlet, display_id=own_id, update=not is_new)
-
-    def settle(self) -> None:
-        """More output follows: what waited for it to be cleared goes now."""
-        if self._clear_waits:
-            self._clear_waits = False
-            for own_id in self._places[self._used :]:
-                if own_id not in self._blank:
-                    self._blank.add(own_id)
-                    self._outlet.display({"text/plain": ""}, display_id=own_id, update=True)
-
-    def _clear(self, wait: bool) -> None:
-        self._used = 0
-        self._own_ids.clear()
-        self._clear_waits = True
-        if not wait:
-            self.settle()
-
-    def _next_place(self) -> tuple[str, bool]:
-        is_new = self._used == len(self._places)
-        if is_new:
-            self._places.append(uuid.uuid4().hex)
-        self._used += 1
-        return self._places[self._used - 1], is_new
+    more_follows = False
+    for index in reversed(range(len(outputs))):
+        if outputs[index].kind != "clear_output":
+            more_follows = True
+        elif more_follows or not outputs[index].wait:
+            values = [one for one in outputs[:index] if one.kind == "execute_result"]
+            return [*values, *outputs[index:]]
+    return outputs

@@ -206,7 +206,7 @@ class LiveModel:
 
 
 def state_of(
-    look: Look, *, answer: tuple[int, str] = (0, ""), is_over: bool = False
+    look: Look, *, answer: tuple[int, str] = (0, ""), reach: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The look as JSON, of some KB at most: what the widget's page paints."""
     progress = look.progress
@@ -251,5 +251,5 @@ def state_of(
         ],
         "cannot": look.cannot,
         "answer": list(answer),
-        "over": is_over,
+        "reach": reach,
     }

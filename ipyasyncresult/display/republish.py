@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipyasyncresult.display.frontend import Outlet
 from ipyasyncresult.display.grouping import Block, block_text
 
-__all__ = ["republish", "show"]
+__all__ = ["in_a_display", "republish", "show"]
 
 
 def republish(blocks: Iterable[Block], outlet: Outlet) -> None:
@@ -40,3 +40,8 @@ def show(
     elif not update:
         outlet.stream("stdout", f"{block.prefix}\n")
     outlet.display(data, block.metadata, display_id=display_id, update=update)
+
+
+def in_a_display(prefix: str) -> str:
+    """A prefix where a display stands in for a stream: pages give only the latter a red ground."""
+    return f"\x1b[31m{prefix}\x1b[0m" if prefix.startswith("[stderr") else prefix

@@ -69,6 +69,10 @@ class ShownResult(Protocol):
     def capabilities(self) -> Capabilities:
         """What can be asked of the client that runs it."""
 
+    @property
+    def cluster_id(self) -> str | None:
+        """Of the cluster whose hub knows the tasks; None where others run them."""
+
     def abort(self) -> dict[str, str]:
         """Take back what waits; says per task what happened."""
 

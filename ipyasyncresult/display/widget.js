@@ -2,6 +2,7 @@
 //
 // Python sends the whole state a few times a second; the page paints it in the next frame, and counts
 // on by itself in between. Everything from tasks goes into the page as text, never as HTML.
+// server.js stands above this in the page.
 
 const SEGMENTS = ["done", "failed", "aborted", "running"];
 const BUTTONS = [
@@ -11,6 +12,7 @@ const BUTTONS = [
 ];
 const STATES = { stopped: "stopped", starting: "restarting", gone: "gone", idle: "idle", busy: "" };
 const ROWS = 12; // with more engines than these there is a tile for each, and details of one
+const DEAF = 250; // ms without an answer after which a kernel is taken not to listen
 const PATIENCE = 1500; // ms after which a button that nobody heard says so
 const NOT_HEARD =
   "The kernel is busy with this cell, and this frontend cannot reach it meanwhile. " +
@@ -326,11 +328,48 @@ class FailureList {
 
 // --------------------------------------------------------------------------------------- buttons
 
+// Whether the kernel listens. A button is sent to one that just answered, or it might be heard when
+// the cell is over, long after the server did what it asks for.
+class Kernel {
+  constructor(model) {
+    this.model = model;
+    this.asked = this.heard = 0;
+    this.waiting = [];
+    this.hear = this.hear.bind(this);
+    model.on("msg:custom", this.hear);
+  }
+
+  hear({ heard }) {
+    this.heard = heard;
+    if (heard === this.asked) for (const resolve of this.waiting.splice(0)) resolve(true);
+  }
+
+  listens() {
+    if (this.asked === this.heard) {
+      this.asked += 1;
+      this.since = performance.now();
+      this.model.send({ ask: this.asked });
+    }
+    const left = DEAF - (performance.now() - this.since);
+    if (left <= 0) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      this.waiting.push(resolve);
+      setTimeout(() => resolve(false), left);
+    });
+  }
+
+  remove() {
+    this.model.off("msg:custom", this.hear);
+  }
+}
+
 class Buttons {
-  constructor(parent, answers, send) {
+  constructor(parent, answers, model) {
     this.root = make(parent, "div", "ipar-buttons", { role: "group", "aria-label": "Control" });
     this.answers = answers;
-    this.send = send;
+    this.model = model;
+    this.kernel = new Kernel(model);
+    this.server = null;
     this.cannot = {};
     this.buttons = BUTTONS.map(([action, label, title]) => {
       const button = make(this.root, "button", "ipar-button", { type: "button", title });
@@ -341,9 +380,15 @@ class Buttons {
     });
   }
 
-  paint({ cannot, answer, over }) {
+  // There is a server that can do it, too.
+  add(server) {
+    this.server = server;
+    this.kernel.listens();
+  }
+
+  paint({ cannot, answer, reach }) {
     this.cannot = cannot;
-    this.root.hidden = over;
+    this.tasks = reach?.tasks ?? [];
     for (const [action, title, button] of this.buttons) {
       const reason = cannot[action];
       // Not `disabled`: then nobody without a mouse would learn the reason.
@@ -358,26 +403,45 @@ class Buttons {
     this.count = count;
   }
 
-  press(action) {
+  async press(action) {
+    clearTimeout(this.timer);
     if (this.cannot[action]) {
       this.say(`Not possible: ${this.cannot[action]}`);
       return;
     }
     this.say("…");
-    clearTimeout(this.timer);
+    const goesOver = this.server && this.tasks.length && action in OVER_THE_SERVER;
+    if (goesOver && !(await this.kernel.listens())) await this.overTheServer(action);
+    else this.toTheKernel(action);
+  }
+
+  toTheKernel(action) {
     this.timer = setTimeout(() => this.say(NOT_HEARD), PATIENCE);
-    this.send(action);
+    this.model.send({ action });
+  }
+
+  async overTheServer(action) {
+    try {
+      this.say(await this.server.act(action, this.tasks));
+    } catch (error) {
+      this.say(`That did not work: ${error.message}`);
+    }
   }
 
   say(text) {
     setText(this.answers, text);
+  }
+
+  remove() {
+    clearTimeout(this.timer);
+    this.kernel.remove();
   }
 }
 
 // ------------------------------------------------------------------------------------- the whole
 
 class View {
-  constructor(el, send) {
+  constructor(el, model) {
     el.classList.add("ipar");
     this.root = el;
     setAttribute(el, "role", "region");
@@ -385,8 +449,11 @@ class View {
     this.title = make(head, "span", "ipar-title");
     this.count = make(head, "span", "ipar-count");
     this.pace = make(head, "span", "ipar-pace");
+    this.link = make(head, "a", "ipar-link", { target: "_blank", rel: "noopener noreferrer" });
+    this.link.textContent = "Cluster ↗";
+    this.link.hidden = true;
     const answers = document.createElement("div");
-    this.buttons = new Buttons(head, answers, send);
+    this.buttons = new Buttons(head, answers, model);
     this.bar = make(el, "div", "ipar-bar", { role: "progressbar", "aria-valuemin": "0" });
     this.segments = Object.fromEntries(
       SEGMENTS.map((name) => [name, make(this.bar, "div", `ipar-segment ipar-${name}`)])
@@ -408,6 +475,17 @@ class View {
     this.failures = new FailureList(el);
     // Counts on between two updates, and once a second is enough when nothing comes any more.
     this.timer = setInterval(() => this.tick(), 1000);
+  }
+
+  // Once it is known whose tasks these are: the way to the cluster's page, where there is one.
+  async findServer(cluster) {
+    this.cluster = cluster;
+    const server = await Server.of(cluster);
+    if (!server || this.removed) return;
+    this.buttons.add(server);
+    this.link.href = server.page;
+    this.link.title = `All that cluster ${cluster} does, on a page of its own`;
+    this.link.hidden = false;
   }
 
   // Many states may come between two frames: the last one is painted.
@@ -443,11 +521,12 @@ class View {
     this.engines.paint(state.lanes.map(laneOf), this.passed());
     this.failures.paint(state.failures, failed);
     this.buttons.paint(state);
+    if (state.reach && this.cluster === undefined) this.findServer(state.reach.cluster);
     this.tick();
   }
 
   passed() {
-    return this.state.over ? 0 : (performance.now() - this.since) / 1000;
+    return (performance.now() - this.since) / 1000;
   }
 
   tick() {
@@ -465,15 +544,16 @@ class View {
   }
 
   remove() {
+    this.removed = true;
     clearInterval(this.timer);
-    clearTimeout(this.buttons.timer);
+    this.buttons.remove();
     if (this.frame !== undefined) cancelAnimationFrame(this.frame);
   }
 }
 
 export default {
   render({ model, el }) {
-    const view = new View(el, (action) => model.send({ action }));
+    const view = new View(el, model);
     const take = () => view.take(model.get("state"));
     model.on("change:state", take);
     take();

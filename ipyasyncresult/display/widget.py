@@ -6,6 +6,7 @@ saved widget is empty or an error message wherever its kernel is gone.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import importlib
 import importlib.util
@@ -17,10 +18,13 @@ from typing import Any
 from ipyasyncresult.display.actions import ACTIONS, act
 from ipyasyncresult.display.frontend import Outlet
 from ipyasyncresult.display.model import LiveModel, Look, state_of
+from ipyasyncresult.display.reach import Reach
 from ipyasyncresult.display.reprs import look_html, look_text, result_html, result_text
 from ipyasyncresult.display.shown import ShownResult
 
 __all__ = ["LiveView", "widgets_are_installed"]
+
+_SOON = 0.05  # seconds in which engines have done what a button asked for
 
 
 def widgets_are_installed() -> bool:
@@ -54,6 +58,7 @@ class LiveView:
         self._model: LiveModel | None = None
         self._widget: Any = None
         self._is_shown = False
+        self._reach = Reach(result)
         self._answer = (0, "")  # number and text of the last answer to a button
 
     @property
@@ -112,11 +117,16 @@ class LiveView:
         self._is_shown = True
 
     def _state(self, look: Look) -> dict[str, Any]:
-        return state_of(look, answer=self._answer)
+        return state_of(look, answer=self._answer, reach=self._reach.look())
 
-    def _pressed(self, _widget: Any, content: Any, _buffers: Any) -> None:
+    def _pressed(self, widget: Any, content: Any, _buffers: Any) -> None:
         """A button.  The main thread between cells, a thread of a subshell while one runs."""
-        action = content.get("action") if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return
+        if type(content.get("ask")) is int:  # the page wants to know whether it is heard
+            widget.send({"heard": content["ask"]})
+            return
+        action = content.get("action")
         if not isinstance(action, str) or action not in ACTIONS:
             return
         answer = act(self._result, action)  # without the lock: it asks the hub
@@ -124,7 +134,12 @@ class LiveView:
             self._answer = (self._answer[0] + 1, answer)
             if self._model is not None and action == "retry":
                 self._model.retried()
+                self._reach.again()
         self.update()
+        # What it brings about is shown as soon as it is there, not at the next turn.
+        again = threading.Timer(_SOON, contextvars.copy_context().run, [self.update])
+        again.daemon = True
+        again.start()
 
     def _drop_widget(self) -> None:
         """Close the comms; a widget's layout is a widget, too."""
@@ -165,7 +180,9 @@ def _widget_class() -> Any:
     class ProgressWidget(anywidget.AnyWidget):  # type: ignore[misc, name-defined]
         """Paints its one trait; the page sends back which button was pressed."""
 
-        _esm = traitlets.Unicode(here.with_suffix(".js").read_text()).tag(sync=True)
+        _esm = traitlets.Unicode(
+            here.with_name("server.js").read_text() + here.with_suffix(".js").read_text()
+        ).tag(sync=True)
         _css = traitlets.Unicode(here.with_suffix(".css").read_text()).tag(sync=True)
         state = traitlets.Dict().tag(sync=True)
 

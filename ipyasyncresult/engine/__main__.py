@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
-
-from ipyasyncresult.engine.nursery import Nursery
 
 
 def main() -> None:
     """Serve until the hub is gone."""
+    gc.disable()  # what is imported stays; turned on again when that is done
+    from ipyasyncresult.engine.nursery import Nursery
+
     Nursery(socket.socket(fileno=int(sys.argv[1]))).run()
 
 

@@ -33,7 +33,7 @@ from ipyasyncresult.engine.outgoing import Outgoing, TaskRecorder
 from ipyasyncresult.engine.running import Running
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import BufferList, Buffers
-from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.sockets import make_socket, poll, receive, send, waiting
 from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
@@ -137,9 +137,7 @@ class EngineLoop:
         self._out = Outgoing(self._socket, self._wake, keep=self._settings.keep)
         folder = Path(self._settings.arrays) if self._settings.arrays else None
         self._arrays = Buffers(folder, uuid, self._out.note_released, self._take_in)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._wake, zmq.POLLIN)
+        self._sources = [(self._socket, int(zmq.POLLIN)), (self._wake, int(zmq.POLLIN))]
         self._capture.on_late = self._out.note_late
         self._turn.acquire()
         connect_to_hub(self._socket, Path(self._settings.folder), "engines")
@@ -151,9 +149,8 @@ class EngineLoop:
         while not self._stopping:
             if self._queue:
                 self._run_next()
-                self._out.flush_if_due()
-                if not self._queue:
-                    self._take_in()
+                if self._queue:
+                    self._out.flush_if_due()
             else:
                 self._out.flush()
                 self._wait()
@@ -165,12 +162,15 @@ class EngineLoop:
     # -- the main thread -------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        ready = dict(self._poller.poll(_IDLE_LOOK))
-        if self._wake in ready:
+        ready = poll(self._sources, _IDLE_LOOK)
+        if len(ready) == 1 and ready[0][0] is self._socket:
+            self._take_in(there=True)  # a task: what was printed before it is fetched as it begins
+            return
+        if ready:
             os.eventfd_read(self._wake)
         self._out.take_late()
         self._capture.drain()
-        self._take_in(there=self._socket in ready)
+        self._take_in()
 
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
@@ -181,7 +181,8 @@ class EngineLoop:
         self._began = time.time()
         self._began_monotonic = time.monotonic()  # the other one may jump
         self.running.begin(task.msg_id, task.timeout)
-        recorder = self._recorder = TaskRecorder(task.msg_id, self._settings.output_limit)
+        recorder = self._recorder = TaskRecorder(self._settings.output_limit)
+        recorder.msg_id = task.msg_id
         self._turn.release()
         try:
             outcome = self._execute(task, function, buffers, recorder)
@@ -230,7 +231,8 @@ class EngineLoop:
                 outcome.completed,
                 outcome.duration,
                 failed_items=outcome.failed_items if outcome.ok else task.items,
-                lingers=threading.active_count() > _OWN_THREADS + self._kernel.threads,
+                lingers=self._capture.threads
+                and threading.active_count() > _OWN_THREADS + self._kernel.threads,
             ),
             frames,
         )
@@ -262,9 +264,9 @@ class EngineLoop:
     # -- what both do, with the turn -------------------------------------------------------------
 
     def _take_in(self, *, there: bool = False) -> None:
-        """Take in every message that is there; `there`: one is, for sure."""
+        """Take in the messages that are there; `there`: one is, for sure, and with work to do it is
+        enough for now."""
         while there or waiting(self._socket):
-            there = False
             header, frames = receive(self._socket)
             try:
                 message = m.decode_to_engine(header)
@@ -277,14 +279,16 @@ class EngineLoop:
                 elif isinstance(message, m.Introduce):
                     self._register_again()
                 elif isinstance(message, m.Segments):
-                    self._arrays.recycle(message.free)
-                    self._arrays.drop(message.drop, message.rest)
+                    self._arrays.heed(message)
                 elif isinstance(message, m.BindKernel):
                     self._kernel.bind(message, self._out.note_reply)
                 else:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):
                 self.dropped += 1
+            if there and self._queue:
+                return
+            there = False
 
     def _register_again(self) -> None:
         """Another hub took the place of the one that died."""

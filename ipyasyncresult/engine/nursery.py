@@ -29,7 +29,7 @@ from ipyasyncresult.engine.memory import OutOfMemory
 from ipyasyncresult.engine.page import BEGUN, PAGE_BYTES, numbers_of
 from ipyasyncresult.engine.signalling import end_if_overdue, send_signal, signal_task
 from ipyasyncresult.wire.limits import explain_limit, raise_file_limit
-from ipyasyncresult.wire.runtime import cluster_folder, remove_folder
+from ipyasyncresult.wire.runtime import cluster_folder, name_process, remove_folder
 from ipyasyncresult.worker.capture import create_capture_file, read_tail
 from ipyasyncresult.worker.shell import EngineShell
 
@@ -156,14 +156,15 @@ class Nursery:
 
     def run(self) -> None:
         """Serve until the hub is gone."""
+        name_process("ipar-nursery")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the hub's end is what ends it
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         EngineShell.instance()  # made once, inherited by every engine
         # What is here stays: collections in engines need not look at it, nor copy its pages.
-        gc.collect()
         gc.freeze()
+        gc.enable()
         while True:
             watched: list[Any] = [self._hub, self._wake_read]
             ready, _, _ = select.select(watched, [], [], _LOOK)
@@ -275,6 +276,7 @@ class Nursery:
         code = 1
         try:
             parent = os.getppid()
+            name_process(f"ipar-engine-{child.engine_id}")
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

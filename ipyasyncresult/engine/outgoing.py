@@ -28,11 +28,9 @@ _Item = m.Started | m.OutputPiece | m.Finished | m.Returned | m.Released | m.Eng
 
 
 class TaskRecorder(Recorder):
-    """The outputs of a task that has an id."""
+    """The outputs of a task that has an id, which who makes it fills in."""
 
-    def __init__(self, msg_id: str, limit: int) -> None:
-        super().__init__(limit)
-        self.msg_id = msg_id
+    msg_id: str
 
 
 class Outgoing:

@@ -7,7 +7,7 @@ import signal
 import threading
 from mmap import mmap
 
-from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of, task_number
+from ipyasyncresult.engine.page import BEGUN, DEADLINE, MEANT, RUNNING, numbers_of
 from ipyasyncresult.worker.runner import Runner
 from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit
 
@@ -45,7 +45,7 @@ class Running:
             self.limit = TimeLimit(timeout, self._set_deadline)
         page = self._page
         page[BEGUN] += 1
-        page[RUNNING] = task_number(msg_id)
+        page[RUNNING] = hash(msg_id) or 1  # as `task_number`
 
     def end(self) -> None:
         """It has ended.  The main thread."""

@@ -137,7 +137,7 @@ class Archive:
         held.result_frames = frames
         if frames:
             self.segments.add_result(frames)
-        size = _OBJECTS + sum([len(frame) for frame in frames])
+        size = _OBJECTS + (sum([len(frame) for frame in frames]) if frames else 0)
         if keep_work:
             self.segments.keep_work(held.frames)
             size += len(held.task.arguments) + sum([len(frame) for frame in held.frames])

@@ -47,12 +47,22 @@ class ArraysKeeper:
                 message = m.Segments(*(names.get(owner, []) for names in (free, drops, rests)))
                 # Files first: who asks for a result that is not kept must not find it.
                 self._rename(message.free)
-                if not self._server.send_to_owner(owner, message):
+                if not self._send(owner, message):
                     self._remove([*map(next_name, message.free), *message.drop, *message.rest])
         if segments.departed:
             departed, segments.departed = segments.departed, []
             for owner in departed:
                 self._clean(owner)
+
+    def _send(self, owner: str, message: m.Segments) -> bool:
+        """Send to the session or engine of that name; False when there is none."""
+        server = self._server
+        engine = server.keeper.by_identity.get(owner.encode())
+        if engine is not None:
+            server.send_to_engine(engine, m.encode(message))
+        else:
+            server.clients.send(owner, message)
+        return engine is not None or owner in server.clients.sessions
 
     def tick(self, now: float) -> None:
         """Now and then; `now` is in monotonic seconds."""

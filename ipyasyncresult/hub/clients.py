@@ -19,7 +19,7 @@ from ipyasyncresult.wire.versions import refusal
 if TYPE_CHECKING:
     from ipyasyncresult.hub.journal import Journal
 
-__all__ = ["ClientLine", "session_of"]
+__all__ = ["ClientLine"]
 
 _SESSION = 12  # characters
 
@@ -27,7 +27,7 @@ News = dict[str, list[tuple[Any, Sequence[Any]]]]
 """By session: what happened to tasks, with the out-of-band frames."""
 
 
-def session_of(identity: bytes) -> str:
+def _session_of(identity: bytes) -> str:
     """Who speaks: behind the session's name stands which of its connections it is."""
     return identity[1 : 1 + _SESSION].decode()
 
@@ -48,6 +48,10 @@ class ClientLine:
     ----------
     sessions : dict
         Pid by session, of the clients that are here.
+    speakers : dict
+        Session by identity, of the two sockets of each connection on which a session introduced
+        itself.  A client that lost its hub may have sent something before it noticed, which ZeroMQ
+        then brings to the next hub.  Taken in, it would hide what was sent before it and got lost.
     busy : float
         When there last was a client or work; monotonic seconds.
     """
@@ -61,12 +65,13 @@ class ClientLine:
         self._journal = journal
         self.sessions: dict[str, int] = {}
         self._routes: dict[str, bytes] = {}
+        self.speakers: dict[bytes, str] = {}
         self.busy = time.monotonic()
         self.saw: Callable[[News], None] = _nothing  # told what is sent, before it is
 
     def hello(self, identity: bytes, hello: m.Hello) -> None:
         """A client introduces itself, for the first time or to the next hub."""
-        session = session_of(identity)
+        session = _session_of(identity)
         self._routes[session] = identity
         settings = self._settings
         reason = refusal(hello, force=settings.force_versions)
@@ -74,6 +79,9 @@ class ClientLine:
             self.send(session, m.Refused(reason))
             return
         self.sessions[session] = hello.pid
+        self._forget_speakers(session)
+        for kind in (b"C", b"S"):
+            self.speakers[kind + identity[1:]] = session
         state = self._state
         engines = {i: {**one.describe(), "up": False} for i, one in state.replaced.items()}
         engines |= {i: one.describe() for i, one in state.engines.items()}
@@ -83,19 +91,15 @@ class ClientLine:
         for text in self._journal.store.notices if self._journal is not None else ():
             self.send(session, m.Notice(text))
 
-    def is_here(self, identity: bytes) -> bool:
-        """Whether this is the connection on which its session introduced itself.
-
-        A client that lost its hub may have sent something before it noticed, which ZeroMQ then
-        brings to the next hub.  Taken in, it would hide what was sent before it and got lost.
-        """
-        session = session_of(identity)
-        return session in self.sessions and self._routes[session][1:] == identity[1:]
+    def _forget_speakers(self, session: str) -> None:
+        for identity in [one for one, whose in self.speakers.items() if whose == session]:
+            del self.speakers[identity]
 
     def gone(self, session: str) -> None:
         """It left, or was left."""
         self.sessions.pop(session, None)
         self._routes.pop(session, None)
+        self._forget_speakers(session)
         self._state.session_gone(session)
         if self._journal is not None:
             self._journal.session_gone(session)
@@ -129,9 +133,14 @@ class ClientLine:
         for session, entries in news.items():
             if session not in self.sessions:
                 continue  # it went away: the archive has it
-            items = [item for item, _ in entries]
-            frames = [frame for _, some in entries for frame in some]
-            self._state.archive.segments.lend(session, frames)
+            if len(entries) == 1:
+                ((item, frames),) = entries
+                items = [item]
+            else:
+                items = [item for item, _ in entries]
+                frames = [frame for _, some in entries if some for frame in some]
+            if frames:
+                self._state.archive.segments.lend(session, frames)
             if self._journal is not None:
                 self._journal.sent(session, items)
             self.send(session, m.News(items), frames)

@@ -35,6 +35,8 @@ class Durability:
     ----------
     archive : Archive
     journal : Journal or None
+    taking_over : bool
+        Whether engines of the last hub may still hold what seems to wait.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class Durability:
         self.store: Store | None = None
         self.journal: Journal | None = None
         self._adoption: Adoption | None = None
+        self.taking_over = False
         self._told = ""  # the problem that clients know of
         if settings.durability != "store":
             segments = Segments(cautious=settings.nursery_fd is not None)
@@ -71,11 +74,7 @@ class Durability:
         living: Mapping[str, Any] = nanny.living or {"engines": [], "exited": []}
         adoption = Adoption(keeper, state, recovered, living)
         self._adoption = adoption if living["engines"] else None
-
-    @property
-    def taking_over(self) -> bool:
-        """Whether engines of the last hub may still hold what seems to wait."""
-        return self._adoption is not None
+        self.taking_over = self._adoption is not None
 
     def adopt(self, now: float, send: Callable[[EngineState, bytes], bool]) -> None:
         """Ask the last hub's engines what they hold, until all have answered."""
@@ -85,6 +84,7 @@ class Durability:
         self._adoption.introduce(lambda engine: send(engine, introduce))
         if self._adoption.is_over(now):
             self._adoption = None
+            self.taking_over = False
 
     def tell(
         self,

@@ -51,7 +51,7 @@ class EngineKeeper:
         self.nanny = nanny
         self.signaller = Signaller(state, self)
         self._by_uuid: dict[str, EngineState] = {}
-        self._verdicts: deque[tuple[float, EngineState, dict[str, Any]]] = deque()
+        self.verdicts: deque[tuple[float, EngineState, dict[str, Any]]] = deque()
         self._deaths: deque[float] = deque()
         self._wanted = settings.engines
         self._closing = False
@@ -126,21 +126,21 @@ class EngineKeeper:
             if event == "forked":
                 engine.pid = notice["pid"]
             elif event == "exited":
-                self._verdicts.append((now + _GRACE, engine, notice))
+                self.verdicts.append((now + _GRACE, engine, notice))
             elif event in ("stopped", "continued"):
                 engine.stopped = event == "stopped"
                 self._tell(EngineNews(engine.engine_id, event, engine.describe()))
 
     def next_event(self) -> float:
         """When :meth:`settle` has something to do; monotonic seconds."""
-        verdict = self._verdicts[0][0] if self._verdicts else math.inf
+        verdict = self.verdicts[0][0] if self.verdicts else math.inf
         return min(verdict, self.signaller.next_event())
 
     def settle(self, now: float) -> None:
         """Give the verdict on engines that died a moment ago, and replace them; signal others."""
         self.signaller.settle(now)
-        while self._verdicts and self._verdicts[0][0] <= now:
-            _, engine, notice = self._verdicts.popleft()
+        while self.verdicts and self.verdicts[0][0] <= now:
+            _, engine, notice = self.verdicts.popleft()
             self._buried(engine, notice, now)
 
     def _buried(self, engine: EngineState, notice: dict[str, Any], now: float) -> None:
@@ -206,7 +206,7 @@ class EngineKeeper:
         _log.error("%s", text)
         details = {"signal": "SIGKILL", "stderr": text}
         for engine in list(self._by_uuid.values()):
-            self._verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
+            self.verdicts.append((now + _GRACE, engine, {**details, "begun": 1 << 62}))
         self.signaller.nursery_gone()
 
     # -- on request ------------------------------------------------------------------------------

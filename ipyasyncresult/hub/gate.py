@@ -23,7 +23,7 @@ from ipyasyncresult.wire.transport import (
     write_doors,
 )
 
-__all__ = ["Gate", "NoGate", "open_doors", "poll_for"]
+__all__ = ["Gate", "NoGate", "open_doors"]
 
 _log = logging.getLogger(__name__)
 
@@ -167,11 +167,3 @@ def open_doors(
     clients.bind(socket_url(folder, "clients"))
     engines.bind(socket_url(folder, "engines"))
     return clients, engines, NoGate()
-
-
-def poll_for(*sockets: Any) -> zmq.Poller:
-    """A poller that waits for what these receive."""
-    poller = zmq.Poller()
-    for socket in sockets:
-        poller.register(socket, zmq.POLLIN)
-    return poller

@@ -10,18 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from typing import Any, Self
 
-__all__ = ["NURSERY", "Nanny"]
+from ipyasyncresult.hub.nurseryprocess import NurseryProcess
 
-NURSERY = "ipyasyncresult.engine"
-"""The module that is run."""
+__all__ = ["Nanny"]
+
 _READ_BYTES = 1 << 16
 _LAST_WORDS = 2000  # characters
 
@@ -35,31 +32,33 @@ class Nanny:
         Sent to the nursery first: what engines need to start.
     successor : dict, optional
         What a new hub is told that the nursery starts when this one dies.
+    fork : bool
+        This process has one thread and no socket of ZeroMQ yet: a copy of it becomes the nursery.
 
     Attributes
     ----------
-    pid : int
-        Of the nursery.
+    line : socket
+        To it; readable when it says something.  Another one when it died.
     living : dict or None
         Of a nursery that outlived another hub: its ``engines``, and those that ``exited``.
     """
 
     _silent: socket.socket | None = None  # the other end, when the nursery is gone
 
-    def __init__(self, settings: dict[str, Any], successor: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        successor: dict[str, Any] | None = None,
+        *,
+        fork: bool = False,
+    ) -> None:
         self.living: dict[str, Any] | None = None
         self.successor = successor
-        self._mine, theirs = socket.socketpair()
-        self._mine.setblocking(False)
+        self.line, theirs = socket.socketpair()
+        self.line.setblocking(False)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  what the nursery itself prints
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [sys.executable, "-P", "-m", NURSERY, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stderr=self._printed,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        self.pid = self._process.pid
+        start = NurseryProcess.fork if fork else NurseryProcess.spawn
+        self._process = start(theirs, self.line, self._printed)
         self._unread = b""
         self.alive = True
         self._say({"settings": settings, "successor": successor})
@@ -68,15 +67,14 @@ class Nanny:
     def attach(cls, fileno: int) -> Self:
         """The nursery that started this hub: it and its engines outlived another one."""
         self = cls.__new__(cls)
-        self._mine = socket.socket(fileno=fileno)
+        self.line = socket.socket(fileno=fileno)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  it prints elsewhere
-        self._process = None
-        self.pid = os.getppid()
+        self._process = NurseryProcess.parent()
         self._unread = b""
         self.living = json.loads(self._first_line())
         assert self.living is not None
         self.successor = self.living["successor"]
-        self._mine.setblocking(False)
+        self.line.setblocking(False)
         self.alive = True
         return self
 
@@ -84,15 +82,16 @@ class Nanny:
         """Not a byte more is read: what follows must wake who waits for the socket."""
         line = b""
         while not line.endswith(b"\n"):
-            seen = self._mine.recv(_READ_BYTES, socket.MSG_PEEK)
+            seen = self.line.recv(_READ_BYTES, socket.MSG_PEEK)
             if not seen:
                 raise ConnectionError("the nursery that started this hub is gone")
-            line += self._mine.recv(seen.find(b"\n") + 1 or len(seen))
+            line += self.line.recv(seen.find(b"\n") + 1 or len(seen))
         return line
 
-    def fileno(self) -> int:
-        """For a poller."""
-        return self._mine.fileno()
+    @property
+    def pid(self) -> int:
+        """Of the nursery."""
+        return self._process.pid
 
     def fork(self, engine_id: int, uuid: str) -> None:
         """Ask for an engine; it registers by itself."""
@@ -108,9 +107,9 @@ class Nanny:
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it died: the next read says so
-            self._mine.setblocking(True)
-            self._mine.sendall(json.dumps(message).encode() + b"\n")
-            self._mine.setblocking(False)
+            self.line.setblocking(True)
+            self.line.sendall(json.dumps(message).encode() + b"\n")
+            self.line.setblocking(False)
 
     def read(self) -> list[dict[str, Any]]:
         """What happened: ``forked``, ``exited``, ``stopped``, ``continued``, ``signalled``; at the
@@ -118,7 +117,7 @@ class Nanny:
         notices: list[dict[str, Any]] = []
         while self.alive:
             try:
-                data = self._mine.recv(_READ_BYTES)
+                data = self.line.recv(_READ_BYTES)
             except BlockingIOError:
                 break
             except OSError:
@@ -127,8 +126,8 @@ class Nanny:
                 self.alive = False
                 notices.append({"event": "gone", "stderr": self._last_words()})
                 # A line that has ended would wake whoever polls it, again and again.
-                self._mine.close()
-                self._mine, self._silent = socket.socketpair()
+                self.line.close()
+                self.line, self._silent = socket.socketpair()
                 break
             *lines, self._unread = (self._unread + data).split(b"\n")
             notices += [json.loads(line) for line in lines]
@@ -136,8 +135,7 @@ class Nanny:
 
     def _last_words(self) -> str:
         """What the nursery printed before it died."""
-        if self._process is not None:
-            self._process.wait()
+        self._process.wait()
         self._printed.seek(0)
         return self._printed.read().decode(errors="replace")[-_LAST_WORDS:]
 
@@ -146,30 +144,12 @@ class Nanny:
         if self.alive:
             self._say({"farewell": True})  # else it would start another hub
         self.alive = False
-        self._mine.close()
+        self.line.close()
         if self._silent is not None:
             self._silent.close()
         self._printed.close()
-        if not self._ended(patience):
+        if not self._process.wait(patience):
             # Engines have the kernel kill them when the nursery dies.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self._ended(patience)
-
-    def _ended(self, patience: float) -> bool:
-        if self._process is not None:
-            try:
-                self._process.wait(patience)
-            except subprocess.TimeoutExpired:
-                return False
-            return True
-        if os.getppid() != self.pid:  # it was this process's parent
-            return True
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            return True
-        try:
-            return bool(select.select([pidfd], [], [], patience)[0])
-        finally:
-            os.close(pidfd)
+            self._process.wait(patience)

@@ -187,8 +187,8 @@ class Scheduler:
     def release(self, engine: EngineState, held: HubTask) -> None:
         """The engine no longer holds the task (which is out of ``assigned`` already)."""
         held.engine = None
-        engine.load = engine.load - held.estimate if engine.assigned else 0.0
-        if engine.ready and _has_room(engine):
+        load = engine.load = engine.load - held.estimate if engine.assigned else 0.0
+        if engine.ready and (load < LOOK_AHEAD / 2 or _has_room(engine)):
             self._hungry[engine.engine_id] = engine
 
     def engine_ready(self, engine: EngineState) -> None:

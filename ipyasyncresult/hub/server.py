@@ -17,15 +17,16 @@ import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.arrays import ArraysKeeper
-from ipyasyncresult.hub.clients import ClientLine, session_of
+from ipyasyncresult.hub.clients import ClientLine
 from ipyasyncresult.hub.durability import Durability
 from ipyasyncresult.hub.engines import EngineKeeper
-from ipyasyncresult.hub.gate import open_doors, poll_for
+from ipyasyncresult.hub.gate import open_doors
 from ipyasyncresult.hub.journal import STREAM, SUBMIT, engine_name
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
 from ipyasyncresult.hub.records import EngineState, HubTask, run_message
 from ipyasyncresult.hub.settings import HubSettings
+from ipyasyncresult.hub.sources import Sources
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.hub.watching import Watching
 from ipyasyncresult.wire import messages as m
@@ -35,7 +36,7 @@ from ipyasyncresult.wire.runtime import (
     remove_folder,
     write_cluster_file,
 )
-from ipyasyncresult.wire.sockets import receive_from, send_to, waiting
+from ipyasyncresult.wire.sockets import poll, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["HubServer"]
@@ -48,6 +49,8 @@ _ADOPTING = 0.01
 """Seconds between two tries to reach the engines of the last hub."""
 _MESSAGES_PER_TURN = 64
 """Messages taken from one socket before the other one gets its turn."""
+_FEW = 4
+"""Tasks; while more are unfinished, what several messages bring is told in one."""
 
 
 class HubServer:
@@ -87,60 +90,78 @@ class HubServer:
         self.questions = Questions(self)
         self._by_identity: dict[bytes, EngineState] = self.keeper.by_identity
         self.arrays = ArraysKeeper(self)
+        wakes = [] if self.durability.store is None else [self.durability.store.wake]
+        # Engines first: who hears of a death, or asks, has heard of the results before it.
+        self._sources = Sources(self._engines, self._clients, *self.gate.sockets(), *wakes)
 
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
-        store = self.durability.store
-        poller = poll_for(self._clients, self._engines, *self.gate.sockets())
-        if store is not None:
-            poller.register(store.wake, zmq.POLLIN)
-        watched = -1
-        next_tick = time.monotonic() + _TICK
+        sources, keeper = self._sources, self.keeper
+        now = time.monotonic()
+        next_tick = now + _TICK
         while self._running:
-            if self.keeper.nanny.fileno() != watched:  # the first one, or a new one after its death
-                if watched >= 0:
-                    poller.unregister(watched)
+            if keeper.nanny.line is not sources.line:  # the first, or one after a death
+                if sources.line is not None:
                     write_cluster_file(self.folder, self.cluster_file())
-                watched = self.keeper.nanny.fileno()
-                poller.register(watched, zmq.POLLIN)
+                sources.follow(keeper.nanny.line)
+            ready = poll(sources.polled, self._patience(next_tick - now, now))
+            special = False
+            for source, _ in ready:
+                if source is self._engines:
+                    self._drain(source, self._from_engine)
+                elif source is self._clients:
+                    self._drain(source, self._from_client)
+                else:
+                    special = True
             now = time.monotonic()
+            if special:
+                self._take_special([source for source, _ in ready], now)
+            if keeper.verdicts or keeper.signaller.waiting:
+                keeper.settle(now)
+            self._carry_out()
+            if self.watching.watchers:
+                self.watching.settle(now)
             if now >= next_tick:
                 self._tick(now)
                 next_tick = now + _TICK
-            wait = min(next_tick, self.keeper.next_event(), self.watching.next_event(now)) - now
-            if self.durability.taking_over:
-                wait = min(wait, _ADOPTING)
-                self.durability.adopt(now, self.send_to_engine)
-            ready = dict(poller.poll(max(0, int(wait * 1000) + 1)))
-            self.gate.take_in()
-            if self._engines in ready:
-                self._drain(self._engines, self._from_engine)
-            if self._clients in ready:
-                self._drain(self._clients, self._from_client)
-            if watched in ready:
-                # Results that the dead engine sent are in the socket already, or come within
-                # the keeper's grace.
-                self.keeper.take_notices(time.monotonic())
-            if store is not None and store.wake in ready:
-                self.durability.tell(self.clients, self._by_identity, self.send_to_engine)
-            self.keeper.settle(time.monotonic())
-            self._carry_out()
-            self.watching.settle(time.monotonic())
         self._close()
+
+    def _patience(self, wait: float, now: float) -> int:
+        """Milliseconds that the poll may take."""
+        # Nearly always there is nothing of this; a task comes by here twice.
+        keeper = self.keeper
+        if keeper.verdicts or keeper.signaller.waiting or self.watching.watchers:
+            wait = min(wait, keeper.next_event() - now, self.watching.next_event(now) - now)
+        if self.durability.taking_over:
+            wait = min(wait, _ADOPTING)
+            self.durability.adopt(now, self.send_to_engine)
+        return max(0, int(wait * 1000) + 1)
+
+    def _take_special(self, ready: list[Any], now: float) -> None:
+        """What is not about a task."""
+        self.gate.take_in()
+        if self._sources.watched in ready:
+            # Results that the dead engine sent are in the socket already, or come within the
+            # keeper's grace.
+            self.keeper.take_notices(now)
+        if self.durability.store is not None and self.durability.store.wake in ready:
+            self.durability.tell(self.clients, self._by_identity, self.send_to_engine)
 
     def stop(self) -> None:
         """End the loop after this turn."""
         self._running = False
 
-    def _drain(self, socket: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
+    def _drain(self, source: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
+        """Take in what is there, one message for sure."""
         for turn in range(_MESSAGES_PER_TURN):
-            if turn and not waiting(socket):  # one is there: so said the poll
+            # A single task goes on at once, and the next poll looks for more.
+            if turn and (self.state.unfinished <= _FEW or not waiting(source)):
                 return
             try:
-                handle(*receive_from(socket))
+                handle(*receive_from(source))
             except (*m.MALFORMED, IndexError, KeyError) as error:
                 self.dropped += 1
                 if self.dropped < 10:
@@ -198,11 +219,11 @@ class HubServer:
             journal.end()
 
     def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
-        session = session_of(identity)
         message = m.decode_from_client(header)
+        session = self.clients.speakers.get(identity)
         if isinstance(message, m.Hello):
             self.clients.hello(identity, message)
-        elif not self.clients.is_here(identity):
+        elif session is None:
             self.dropped += 1
         elif isinstance(message, m.Submit):
             self._submit(session, message, header, frames)
@@ -241,7 +262,7 @@ class HubServer:
     def _carry_out(self) -> None:
         state = self.state
         if not self.durability.taking_over:  # else an engine may hold what waits here
-            state.assign()
+            state.scheduler.assign()
         self.arrays.carry_out()  # first: who is sent work, or asked, may use it
         for engine, batch in state.runs:
             self._send_run(engine, batch)
@@ -262,7 +283,8 @@ class HubServer:
         if self.journal is not None:
             self.journal.assigned(engine, batch)
         header, frames = run_message(batch)
-        self.state.archive.segments.lend(engine.uuid, frames)
+        if frames:
+            self.state.archive.segments.lend(engine.uuid, frames)
         self.send_to_engine(engine, header, frames)
 
     def send_to_engine(
@@ -292,15 +314,6 @@ class HubServer:
         self._context.term()
         self.durability.close()
         remove_folder(self.folder)
-
-    def send_to_owner(self, owner: str, message: m.Segments) -> bool:
-        """Send to the session or engine of that name; False when there is none."""
-        engine = self._by_identity.get(owner.encode())
-        if engine is not None:
-            self.send_to_engine(engine, m.encode(message))
-        else:
-            self.clients.send(owner, message)
-        return engine is not None or owner in self.clients.sessions
 
     def send_now(self, session: str, message: Any) -> None:
         """Send what must leave before the news of this turn, after the news of the turn so far."""

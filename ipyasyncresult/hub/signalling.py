@@ -52,7 +52,7 @@ class Signaller:
         self._numbers = itertools.count(1)
         self._open: dict[int, _Wish] = {}
         self._asked: dict[int, _Wish] = {}  # whether it runs
-        self._waiting: deque[tuple[float, _Wish]] = deque()  # it runs; until when to wait
+        self.waiting: deque[tuple[float, _Wish]] = deque()  # it runs; until when to wait
 
     def interrupt(self, session: str, wish: Interrupt) -> None:
         """Signal the engines that run these tasks, or these engines; answered when all is known."""
@@ -93,22 +93,22 @@ class Signaller:
 
     def next_event(self) -> float:
         """When :meth:`settle` has something to do at the latest; monotonic seconds."""
-        return self._waiting[0][0] if self._waiting else math.inf
+        return self.waiting[0][0] if self.waiting else math.inf
 
     def settle(self, now: float) -> None:
         """Send what has waited for results to arrive."""
-        for _ in range(len(self._waiting)):
-            until, wish = self._waiting.popleft()
+        for _ in range(len(self.waiting)):
+            until, wish = self.waiting.popleft()
             if now >= until or _is_first(wish):
                 self._send(wish)
             else:
-                self._waiting.append((until, wish))
+                self.waiting.append((until, wish))
 
     def answered(self, notice: dict[str, Any]) -> None:
         """What the nursery says about one task."""
         wish = self._asked.pop(notice["request"], None)
         if wish is not None and notice["hit"]:
-            self._waiting.append((time.monotonic() + _ARRIVAL, wish))
+            self.waiting.append((time.monotonic() + _ARRIVAL, wish))
             return
         wish = wish or self._open.pop(notice["request"], None)
         if wish is None:

@@ -71,7 +71,7 @@ class HubState:
         entry = archive.add_group(group, session, now) if group is not None else None
         position = 0
         known = self.tasks
-        share = sum([len(function) for function in functions]) // len(tasks) if tasks else 0
+        share = sum(map(len, functions)) // len(tasks) if tasks else 0
         for task in tasks:
             mine: Sequence[Any] = ()
             if task.frames:
@@ -168,7 +168,8 @@ class HubState:
 
     def _tell(self, held: HubTask, item: Any, frames: Sequence[Any] = ()) -> None:
         news = self.news
-        for session in held.audience():
+        # As `audience`, which every task would have to call.
+        for session in (held.session, *held.listeners) if held.listeners else (held.session,):
             entries = news.get(session)
             if entries is None:
                 entries = news[session] = []
@@ -308,7 +309,9 @@ class HubState:
         return subscribe(self, session, msg_ids, anew=anew)
 
     def session_gone(self, session: str) -> None:
-        """Nobody listens there any more; its tasks go on."""
-        self.news.pop(session, None)
+        """Nobody listens there any more; its tasks go on.
+
+        What this turn has in store for it stays: those who look on are told from there.
+        """
         self.archive.segments.gone(session)
         self.first.session_gone(session)

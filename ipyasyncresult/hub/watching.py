@@ -40,16 +40,16 @@ class Watching:
     def __init__(self, server: HubServer) -> None:
         self._server = server
         self._state = server.state
-        self._watchers: dict[str, _Watcher] = {}
+        self.watchers: dict[str, _Watcher] = {}
         self._counts: dict[str, _CallCounts] = {}  # of calls that changed while somebody watches
 
     # -- watch -----------------------------------------------------------------------------------
 
     def watch(self, session: str, request: int, first: bool = False) -> None:
         """What changed since the last answer; with `first`, how everything is now, at once."""
-        watcher = self._watchers.get(session)
+        watcher = self.watchers.get(session)
         if watcher is None or first:
-            watcher = self._watchers[session] = _Watcher()
+            watcher = self.watchers[session] = _Watcher()
             watcher.ends.extend(self._lately_ended())
         watcher.request = request
         watcher.asked = math.nan  # the next turn knows the time
@@ -66,7 +66,7 @@ class Watching:
 
     def saw(self, news: dict[str, list[tuple[Any, Sequence[Any]]]]) -> None:
         """What the clients are told in this turn: starts and ends of tasks."""
-        if not self._watchers:
+        if not self.watchers:
             return
         told: set[int] = set()  # several clients may hear of one thing
         for item in [item for entries in news.values() for item, _ in entries]:
@@ -81,7 +81,7 @@ class Watching:
         call = _call_id(held)
         if ended and (known := self._counts.get(call)) is not None:
             known.add(held)
-        for watcher in self._watchers.values():
+        for watcher in self.watchers.values():
             watcher.changed = True
             watcher.calls[call] = None
             if ended:
@@ -90,11 +90,11 @@ class Watching:
 
     def next_event(self, now: float) -> float:
         """When :meth:`settle` has something to do; monotonic seconds."""
-        return min((watcher.due(now) for watcher in self._watchers.values()), default=math.inf)
+        return min((watcher.due(now) for watcher in self.watchers.values()), default=math.inf)
 
     def settle(self, now: float) -> None:
         """Answer those who wait and for whom there is something new."""
-        for session, watcher in list(self._watchers.items()):
+        for session, watcher in list(self.watchers.items()):
             if math.isnan(watcher.asked):
                 watcher.asked = now
             if session not in self._server.clients.sessions:
@@ -113,8 +113,8 @@ class Watching:
             self._server.send_now(session, answer)
 
     def _forget(self, session: str) -> None:
-        del self._watchers[session]
-        if not self._watchers:
+        del self.watchers[session]
+        if not self.watchers:
             self._counts.clear()
 
     def _fingerprint(self) -> tuple[Any, ...]:
@@ -193,7 +193,7 @@ class Watching:
                 one = self._state.tasks.get(msg_id)
                 if one is not None and one.final is not None:
                     counted.add(one)
-            if self._watchers:
+            if self.watchers:
                 self._counts[call_id] = counted
         return _describe_group(entry, counted, self._label(entry))
 

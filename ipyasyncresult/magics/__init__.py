@@ -20,6 +20,7 @@ else.
 from __future__ import annotations
 
 import warnings
+from copy import deepcopy
 from typing import Any
 
 from traitlets.config import Config
@@ -40,14 +41,15 @@ def load(ipython: Any) -> None:
     Options come from ``ipyasyncresult_config.py`` and, before it, from IPython's own files.
     """
     try:
-        config = read_config_files()
+        files = read_config_files()
     except ConfigurationError as error:
         warnings.warn(f"ipyasyncresult uses its defaults: {error}", stacklevel=2)
-        config = Config()
+        files = Config()
+    config = deepcopy(files)
     config.merge(ipython.config)
     ipython.register_magics(EngineMagics(ipython, config=config))
     for kind in _SHOWN:  # for %config
-        shared = options(kind)
+        shared = options(kind, files)
         shared.update_config(ipython.config)
         if shared not in ipython.configurables:
             ipython.configurables.append(shared)

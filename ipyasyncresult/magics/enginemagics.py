@@ -18,6 +18,7 @@ from ipyasyncresult.magics.targets import format_targets
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
+    from ipyasyncresult.client.cluster import Cluster
     from ipyasyncresult.client.directview import DirectView
     from ipyasyncresult.core.asyncresult import AsyncResult
 
@@ -155,17 +156,24 @@ class EngineMagics(ConfiguredSettings, Magics):
         return self.shell
 
     def _client(self) -> AnyClient:
-        """The client of the view, else the shared one; says so when that is new."""
+        """The client of the view, else the shared one; says so when it comes to one."""
         if self.view is not None and self.view.client.closed and not self.suffix:
             self.view = None  # its cluster has ended: plain %px starts over
         if self.view is not None:
             return self.view.client
         from ipyasyncresult.client.connect import default_client, has_default_client
 
-        known = has_default_client()
-        client = default_client()
-        if not known:
-            print(f"ipyasyncresult: {_arrival(client)}")
+        if has_default_client():
+            return default_client()
+        started: list[Cluster] = []
+
+        def starting(cluster: Cluster) -> None:
+            started.append(cluster)
+            _say(f"starting {_engines(cluster.n)} on this machine (cluster {cluster.cluster_id})")
+
+        client = default_client(starting)
+        if not started:
+            _say(f"joined your cluster {client.cluster_id} with {_engines(len(client))}")
         return client
 
     def _choose(self, settings: Settings, code: str) -> DirectView:
@@ -232,12 +240,9 @@ class EngineMagics(ConfiguredSettings, Magics):
                 table[kind].pop(name + self.suffix, None)
 
 
-def _arrival(client: AnyClient) -> str:
-    from ipyasyncresult.wire.runtime import cluster_folder, read_cluster_file
+def _say(text: str) -> None:
+    print(f"ipyasyncresult: {text}", flush=True)  # seen while engines start
 
-    described = read_cluster_file(cluster_folder(client.cluster_id))
-    count = len(client)
-    engines = f"{count} engine{'s' if count != 1 else ''}"
-    if described is not None and described.persist:
-        return f"joined your cluster {client.cluster_id} with {engines}"
-    return f"started {engines} on this machine (cluster {client.cluster_id})"
+
+def _engines(count: int) -> str:
+    return f"{count} engine{'s' if count != 1 else ''}"

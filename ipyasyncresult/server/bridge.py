@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _THREADS = 8
 _SILENCE = 30.0  # seconds without a word until a hub is taken for dead
 _LOOK = 1.0  # seconds between two looks for new clusters, as long as somebody is interested
+_REST = 5.0  # seconds until a cluster whose news stopped, and that lives, is asked again
 _WAITING = 200  # events that a slow reader may be behind
 
 _RECENT = 1000  # ends of tasks that a page that is opened later gets to see
@@ -51,6 +52,8 @@ class Bridge:
         self._feeds: dict[str, _Feed] = {}  # the loop's thread only
         self._readers: set[Reader] = set()  # as above
         self._looker: asyncio.Task[None] | None = None
+        self._newcomer = asyncio.Event()
+        self._silent: dict[str, float] = {}  # clusters whose news stopped: when, in the loop's time
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -72,16 +75,31 @@ class Bridge:
         """Any thread."""
         with self._lock:
             client = self._clients.get(cluster_id)
-            if client is not None and not client.closed:
-                return client
-            if cluster_id not in {one.cluster_id for one in list_clusters()}:
-                raise HubError(f"no cluster {cluster_id!r} is running")
-            client = self._clients[cluster_id] = Client(cluster_id)
+        if client is not None and not client.closed:
             return client
+        if cluster_id not in {one.cluster_id for one in list_clusters()}:
+            raise HubError(f"no cluster {cluster_id!r} is running")
+        # Without the lock: a hub that does not answer must not hold up the others' pages.
+        made = Client(cluster_id)
+        with self._lock:
+            client = self._clients.get(cluster_id)
+            if client is None or client.closed:
+                client, self._clients[cluster_id] = made, made
+        if client is not made:
+            made.close()  # another thread was faster
+        return client
 
     async def clusters(self) -> list[dict[str, Any]]:
         """The clusters that run, oldest first."""
-        return await self.run(_describe_clusters)
+        return await self.run(self._list)
+
+    def _list(self) -> list[dict[str, Any]]:
+        with self._lock:
+            ended = [name for name, client in self._clients.items() if client.closed]
+            closing = [self._clients.pop(name) for name in ended]
+        for client in closing:
+            client.close()  # its cluster is gone; its thread and its sockets go, too
+        return _describe_clusters()
 
     async def start(self, n: int | None, cluster_id: str | None, folder: str) -> dict[str, Any]:
         """Start a cluster that outlives this server; its id and how many engines it has.
@@ -129,6 +147,7 @@ class Bridge:
             raise BlockingIOError(f"{len(self._readers)} pages are reading already")
         reader = Reader(self, cluster_id)
         self._readers.add(reader)
+        self._newcomer.set()
         if self._looker is None:
             self._looker = asyncio.create_task(self._look_for_clusters())
         self.feed(reader)
@@ -151,19 +170,35 @@ class Bridge:
     def feed_ended(self, cluster_id: str) -> None:
         """Its thread ended."""
         self._feeds.pop(cluster_id, None)
+        self._silent[cluster_id] = asyncio.get_running_loop().time()
+
+    def _ask_again(self, living: set[str]) -> None:
+        """A hub may have been silent for a while only: its readers must not stay without news."""
+        now = asyncio.get_running_loop().time()
+        self._silent = {name: since for name, since in self._silent.items() if name in living}
+        for reader in [*self._readers]:
+            name = reader.cluster_id
+            if name in living and name not in self._feeds and now >= self._silent[name] + _REST:
+                self.feed(reader)
 
     async def _look_for_clusters(self) -> None:
-        """Tell which clusters there are, whenever that changes."""
+        """Tell which clusters there are, whenever that changes, and at once to who is new."""
         shown: Any = None
         known: set[Reader] = set()
         while self._readers:
-            with contextlib.suppress(OSError):
+            self._newcomer.clear()
+            try:
                 found = await self.clusters()
+            except Exception:  # noqa: BLE001  pages must not stay without news for it
+                _log.exception("the clusters cannot be listed")
+            else:
                 for reader in [*self._readers]:
                     if found != shown or reader not in known:
                         reader.put(("clusters", found))
                 shown, known = found, set(self._readers)
-            await asyncio.sleep(_LOOK)
+                self._ask_again({one["cluster_id"] for one in found})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._newcomer.wait(), _LOOK)
         self._looker = None
 
 
@@ -203,11 +238,13 @@ class _Feed:
         self._last: dict[str, Any] | None = None
         self._ends: deque[dict[str, Any]] = deque(maxlen=_RECENT)
         name = f"ipyasyncresult-feed-{cluster_id}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 
     def add(self, reader: Reader) -> None:
         """What is known comes at once."""
         self._readers.add(reader)
+        if not self._thread.ident:  # behind the first reader: without any, it ends
+            self._thread.start()
         if self._last is not None:
             known = {**self._last, "ends": list(self._ends), "ended": 0, "calls": []}
             reader.put(("news", known))
@@ -221,14 +258,19 @@ class _Feed:
         try:
             client = self._bridge._client(self._cluster_id)
             first = True
-            while self._readers or first:
+            while self._readers:
                 news = watch(client, first=first, timeout=_SILENCE)
                 first = False
-                self._loop.call_soon_threadsafe(self._deliver, news)
-        except (IpyAsyncResultError, OSError, TimeoutError, ValueError) as error:
+                self._tell(self._deliver, news)
+        except Exception as error:  # noqa: BLE001  a feed that only stopped would not be replaced
+            if not isinstance(error, IpyAsyncResultError | OSError):
+                _log.exception("the news of cluster %s stopped", self._cluster_id)
             reason = str(error) or type(error).__name__
+        self._tell(self._end, reason)
+
+    def _tell(self, call: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ends
-            self._loop.call_soon_threadsafe(self._end, reason)
+            self._loop.call_soon_threadsafe(call, *args)
 
     def _deliver(self, news: dict[str, Any]) -> None:
         self._last = news

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipyasyncresult.hub import nanny
+from ipyasyncresult.hub import nurseryprocess
 from ipyasyncresult.hub.__main__ import main
 
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    nanny.NURSERY = "ipyasyncresult.testing.stubengines"
+    nurseryprocess.NURSERY = "ipyasyncresult.testing.stubengines"
     main()

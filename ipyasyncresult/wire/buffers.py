@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from ipyasyncresult.wire.messages import Segments
     from ipyasyncresult.wire.sharedmemory import Mappings, SegmentPool
 
 __all__ = [
@@ -181,15 +182,12 @@ class Buffers:
             self._mappings = Mappings(self._folder, self._released)
         return self._mappings.map(reference)
 
-    def recycle(self, names: Sequence[str]) -> None:
-        """The hub says that nobody uses these segments of ours any more."""
+    def heed(self, message: Segments) -> None:
+        """What the hub says about segments of ours: nobody uses them any more, they never come
+        back, or they are free for long."""
         if self._pool is not None:
-            self._pool.recycle(names)
-
-    def drop(self, lost: Sequence[str], resting: Sequence[str]) -> None:
-        """The hub says that these never come back, and that those are free for long."""
-        if self._pool is not None:
-            self._pool.drop(lost, resting)
+            self._pool.recycle(message.free)
+            self._pool.drop(message.drop, message.rest)
 
     def close(self) -> None:
         """Write no more.  What was received stays as long as it is used."""

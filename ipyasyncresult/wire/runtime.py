@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import secrets
+import select
 import shutil
 import stat
 import sys
@@ -27,8 +28,10 @@ __all__ = [
     "check_private",
     "clean_stale_folders",
     "cluster_folder",
+    "ends_within",
     "is_alive",
     "living_cluster",
+    "name_process",
     "new_cluster_id",
     "process_start",
     "read_cluster_file",
@@ -229,6 +232,34 @@ def is_alive(pid: int, start: int = 0) -> bool:
         return not start
     now = process_start(pid)
     return now is None or (now > 0 and start in (0, now))
+
+
+def ends_within(pid: int, seconds: float | None = None) -> bool:
+    """Whether a process ends within that time (None: wait until it does).  A zombie has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except (AttributeError, OSError):  # not Linux, too old, out of descriptors: look now and then
+        deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
+        while is_alive(pid):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+    try:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        return bool(poller.poll(None if seconds is None else 1000 * seconds))
+    finally:
+        os.close(pidfd)
+
+
+def name_process(name: str) -> None:
+    """What ``top`` calls this process, at most 15 characters: all of a cluster have one command
+    line.  Linux."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 def process_start(pid: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -11,6 +11,7 @@ __all__ = [
     "COPY_BELOW",
     "MAX_FRAMES",
     "make_socket",
+    "poll",
     "receive",
     "receive_from",
     "send",
@@ -20,8 +21,10 @@ __all__ = [
 
 # Plain numbers: arithmetic on the enums costs more than the calls that they are for.
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
-_RCVMORE, _POLLIN = int(zmq.RCVMORE), int(zmq.POLLIN)
-_poll: Any = zmq.zmq_poll
+_POLLIN = int(zmq.POLLIN)
+# What is under the Python of pyzmq's Socket and Poller: a task meets it eight times on its way, and
+# after each wake-up a call of a Python function costs two microseconds.
+_send: Any = zmq.backend.Socket.send
 
 MAX_FRAMES = 1 << 20
 """Frames that a message may have: a hundred times what a large map of arrays needs."""
@@ -45,12 +48,19 @@ def make_socket(context: zmq.Context[Any], kind: int, identity: bytes | None = N
     return socket
 
 
+poll: Callable[[list[tuple[Any, int]], int], list[tuple[Any, int]]] = zmq.zmq_poll
+"""Those of the sockets and file descriptors on which something is there, in the order given.
+
+Waits so many milliseconds at most; -1: for ever.
+"""
+
+
 def waiting(socket: Any) -> bool:
     """Whether a message is there.
 
     A ``recv`` that raises costs eight times as much, asking for the option ``EVENTS`` twice.
     """
-    return bool(_poll([(socket, _POLLIN)], 0))
+    return bool(poll([(socket, _POLLIN)], 0))
 
 
 def receive(socket: Any) -> tuple[bytes, list[Any]]:
@@ -58,8 +68,8 @@ def receive(socket: Any) -> tuple[bytes, list[Any]]:
 
     Frames come as zmq.Frame, uncopied.
     """
-    header = socket.recv(_NOBLOCK)
-    return header, _rest(socket) if socket.getsockopt(_RCVMORE) else []
+    header = socket.recv(_NOBLOCK, copy=False)  # it knows whether there are more
+    return header.bytes, _rest(socket) if header.more else []
 
 
 def receive_from(socket: Any) -> tuple[bytes, bytes, list[Any]]:
@@ -71,13 +81,13 @@ def receive_from(socket: Any) -> tuple[bytes, bytes, list[Any]]:
         When there are too many frames; they are gone then.
     """
     identity = socket.recv(_NOBLOCK)
-    if not socket.getsockopt(_RCVMORE):
-        return identity, b"", []
-    header = socket.recv(_NOBLOCK)
-    frames = _rest(socket) if socket.getsockopt(_RCVMORE) else []
+    header = socket.recv(_NOBLOCK, copy=False)  # always there: no peer can send less than a frame
+    if not header.more:
+        return identity, header.bytes, []
+    frames = _rest(socket)
     if len(frames) > MAX_FRAMES:
         raise IndexError(f"a message of more than {MAX_FRAMES} frames")
-    return identity, header, frames
+    return identity, header.bytes, frames
 
 
 def _rest(socket: Any) -> list[Any]:
@@ -97,7 +107,7 @@ def send(socket: Any, header: bytes, frames: Sequence[Any] = (), *, track: bool 
     Returns a ``zmq.MessageTracker`` with `track`: until it is done, the buffers must not change.
     """
     if not frames:
-        socket.send(header)
+        _send(socket, header)
         return None
     return socket.send_multipart([header, *frames], copy=False, track=track)
 
@@ -113,5 +123,5 @@ def send_to(socket: Any, identity: bytes, header: bytes, frames: Sequence[Any] =
     if frames:
         socket.send_multipart([identity, header, *frames], copy=False)
     else:
-        socket.send(identity, _SNDMORE)
-        socket.send(header)
+        _send(socket, identity, _SNDMORE)
+        _send(socket, header)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["AWAITED", "run_coroutine", "settle"]
+if TYPE_CHECKING:  # imported with the first coroutine: it would take a tenth of an engine's start
+    import asyncio
 
-AWAITED = (CoroutineType, asyncio.Future)
+__all__ = ["is_awaited", "run_coroutine", "settle"]
 
 
 class _Loop:
@@ -17,6 +18,8 @@ class _Loop:
     next coroutine, as in a notebook."""
 
     def __init__(self) -> None:
+        import asyncio
+
         self.loop = asyncio.new_event_loop()
 
     def __del__(self) -> None:  # when its thread ends
@@ -27,9 +30,17 @@ class _Loop:
 _of_thread = threading.local()
 
 
+def is_awaited(value: object) -> bool:
+    """Whether it is a coroutine or an asyncio future."""
+    if isinstance(value, CoroutineType):
+        return True
+    futures = sys.modules.get("asyncio.futures")  # without it there is no future either
+    return futures is not None and isinstance(value, futures.Future)
+
+
 def settle(value: Any) -> Any:
-    """`value`, or what it gives when it is a coroutine or an asyncio future."""
-    return run_coroutine(value) if isinstance(value, AWAITED) else value
+    """`value`, or what it gives when it is awaited."""
+    return run_coroutine(value) if is_awaited(value) else value
 
 
 def run_coroutine(awaitable: Any) -> Any:
@@ -42,6 +53,8 @@ def run_coroutine(awaitable: Any) -> Any:
     BaseException
         What the coroutine raises.
     """
+    import asyncio
+
     if not hasattr(_of_thread, "holder"):
         _of_thread.holder = _Loop()
     loop: asyncio.AbstractEventLoop = _of_thread.holder.loop
@@ -59,6 +72,8 @@ def _clean_up(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> Non
     A stop of the loop may be under way, which would end the next coroutine instead; and the task
     would go on with it.
     """
+    import asyncio
+
     try:
         loop.call_soon(loop.stop)
         loop.run_forever()

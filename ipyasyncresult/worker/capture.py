@@ -94,6 +94,8 @@ class Capture:
         What was written while no task ran.
     running : Recorder or None
         The task that gets what cannot be attributed.
+    threads : bool
+        Whether a task ever started a thread.
     on_late : callable or None
         Called with the recorder of a task that wrote after its end; on any thread.
     """
@@ -107,6 +109,7 @@ class Capture:
     ) -> None:
         self.idle = LogRecorder()
         self.running: Recorder | None = None
+        self.threads = False
         self.on_late: Callable[[Recorder], object] | None = None
         self._given = (stdout_fd, stderr_fd)
         self._redirect = redirect_fds
@@ -292,6 +295,8 @@ def _start_in_task(thread: threading.Thread) -> None:
     """
     recorder = _of_context.get()
     if recorder is not None:
+        if _installed is not None:
+            _installed.threads = True
         run = thread.run
 
         def run_in_task() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ipyasyncresult.core.failure import Failure, encode_failure
 from ipyasyncresult.core.partition import ChunkResult
 from ipyasyncresult.errors import SerializationError
-from ipyasyncresult.worker.awaiting import AWAITED, settle
+from ipyasyncresult.worker.awaiting import is_awaited, settle
 from ipyasyncresult.worker.failures import describe_call, describe_failure
 from ipyasyncresult.worker.loaded import LoadedFunction, load_function
 from ipyasyncresult.worker.pickling import dump_result
@@ -55,7 +55,7 @@ def apply_chunk(
         run.call_all()
     else:
         run.call_each(limit)
-    if run.values and isinstance(run.values[0], AWAITED):
+    if run.values and is_awaited(run.values[0]):
         run.settle_all()
     return ChunkResult(run.values, run.failures)
 

@@ -5,7 +5,6 @@ Nothing in here raises, whatever the exception's own methods do: every task ends
 
 from __future__ import annotations
 
-import asyncio
 import reprlib
 import sys
 import traceback
@@ -28,7 +27,7 @@ T = TypeVar("T")
 _PICKLE_LIMIT = 1024 * 1024  # bytes; an exception may carry arrays, but not hundreds of megabytes
 _INPUTS_LIMIT = 500  # characters
 _MANY_FRAMES = 5000  # more than these cost memory to look at, and nobody reads them
-_OURS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
+_OURS = (str(Path(__file__).parent), str(Path(traceback.__file__).parent / "asyncio"))
 
 
 def describe_failure(error: BaseException, *, inputs: str = "", ansi: str = "") -> bytes:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from math import inf
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import cloudpickle
 
@@ -50,7 +49,9 @@ __all__ = [
 
 # Only functions that travel by name are kept: their bytes never go stale.  One that travels by
 # value may see other globals at the next call.
-_by_name: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+_by_name: dict[Any, bytes] = {}
+_MANY = 1024
+"""Functions that are kept; their modules hold them as well."""
 _CACHEABLE = frozenset({FunctionType, BuiltinFunctionType, type})  # compared by identity
 
 
@@ -73,6 +74,8 @@ def dump_function(function: Callable[..., Any] | Reference) -> bytes:
         raise TypeError(f"function must be callable, not {type(function).__name__}")
     if cacheable and _is_importable(function):
         data = pickle.dumps(function, 5)
+        if len(_by_name) >= _MANY:
+            _by_name.clear()
         _by_name[function] = data
         return data
     return _dump_by_value(function)

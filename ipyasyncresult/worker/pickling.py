@@ -140,6 +140,12 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes
         Names the place, counting arguments from 1:
         ``argument 2['lock'].inner: cannot pickle '_thread.lock' object``.
     """
+    for value in args:
+        if type(value) not in _PLAIN:
+            break
+    else:
+        if not kwargs:
+            return pickle.dumps((args, kwargs), _PROTOCOL), []
     plain = _plain((args, kwargs), 3)
     if plain:
         return pickle.dumps((args, kwargs), _PROTOCOL), []

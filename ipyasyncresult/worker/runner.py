@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+from ipyasyncresult.core.unpickling import loads
 from ipyasyncresult.errors import CapabilityError, SerializationError
 from ipyasyncresult.worker.capture import Capture
 from ipyasyncresult.worker.chunks import ChunkResult, apply_chunk, fail_unpicklable
@@ -198,7 +199,7 @@ class _Call:
 
     def run(self) -> tuple[bytes, list[memoryview]]:
         loaded = self.loaded = load_function(self.function)
-        self.args, self.kwargs = load_arguments(self.arguments, self.buffers)
+        self.args, self.kwargs = loads(bytes(self.arguments), self.buffers)
         try:
             value = loaded(*self.args, **self.kwargs)
         finally:

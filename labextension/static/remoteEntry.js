@@ -93,7 +93,9 @@
 
     places.launcher?.add({ command: open, category: "Other", rank: 50 });
     places.palette?.addItem({ command: open, category: "Parallel work", args: { isPalette: true } });
-    places.menu?.runMenu.addGroup([{ command: open }], 1000);
+    // Notebook 7 shows no Run menu where it lists files; its View menu is everywhere.
+    const menu = app.name === "Jupyter Notebook" ? places.menu?.viewMenu : places.menu?.runMenu;
+    menu?.addGroup([{ command: open }], 1000);
     if (!places.bar) return;
 
     const item = new widgets.Widget({ node: document.createElement("button") });
@@ -123,8 +125,9 @@
       if (!document.hidden) {
         try {
           clusters = await ask("clusters");
-        } catch {
-          return; // this server has no such routes, or is gone: nothing to show, nothing to ask again
+        } catch (error) {
+          if (error.response?.status === 404) return; // this server has no such routes
+          clusters = []; // it is busy, or restarts: nothing to show until it answers again
         }
         const text = clusters.length === 1 ? clusters[0].cluster_id : `${clusters.length} clusters`;
         item.node.textContent = clusters.length ? `Engines: ${text}` : "";

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Gate, NewGate
 
 SOON = 30.0
-SHORT = 0.3  # seconds
+SHORT = 1.0  # seconds; a stall of the machine that is shorter hits no sibling
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_call_that_takes_too_long_fails_with_an_error_of_its_own(client: ipar.
         late = view.apply_async(time.sleep, SOON)
         quick = view.apply_async(abs, -3)
     assert quick.get(SOON) == 3
-    with pytest.raises(ipar.TaskTimeout, match=r"time-out of 0\.3 s") as caught:
+    with pytest.raises(ipar.TaskTimeout, match=r"time-out of 1 s") as caught:
         late.get(timeout=SOON)
     assert isinstance(caught.value, TimeoutError)
     assert not isinstance(caught.value, ipar.TimeoutError)  # that one says: wait again

@@ -26,11 +26,13 @@ import nbformat
 from playwright.sync_api import Locator, Page, Playwright
 
 __all__ = [
+    "IS_UP",
     "Cell",
     "Lab",
     "Notebook",
     "browser_of",
     "free_port",
+    "keep_picture",
     "lab_page",
     "lab_server",
     "wait_until_up",

@@ -120,11 +120,12 @@ print("mine, after")
 display({"text/plain": "my display"}, raw=True)
 """)
     assert text_of(seen, later) == "mine, before\nmine, after\n"
-    assert text_of(seen, asking) == "[stdout:0] live\n[output:1]\n"
+    assert text_of(seen, asking) == "[stdout:0] live\n"
     assert text_of(seen, asking, "stderr") == "[stderr:0] problem\n"
     assert [d["data"]["text/plain"] for d in displays_of(seen, later)] == ["my display"]
-    text, figure = displays_of(seen, asking)
+    text, prefix, figure = displays_of(seen, asking)
     assert text["data"] == {"text/plain": "[output:0] picture"}
+    assert prefix["data"] == {"text/plain": "[output:1]"}
     assert figure["data"] == {"text/plain": "<Figure>", "image/png": "iVBO"}
     assert figure["metadata"] == {"from": "engine"}
 
@@ -135,7 +136,7 @@ print("mine")
 """)
     ids = [d["transient"]["display_id"] for d in displays_of(seen, asking, "update_display_data")]
     updates = [d["data"]["text/plain"] for d in displays_of(seen, asking, "update_display_data")]
-    assert updates == ["[output:0] updated", "[stderr:0] 100%"]
+    assert updates == ["[output:0] updated", "\x1b[31m[stderr:0]\x1b[0m 100%"]
     assert ids[0] == text["transient"]["display_id"] != figure["transient"]["display_id"]
     assert text_of(seen, later) == "mine\n"
 

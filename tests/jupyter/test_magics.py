@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pexpect  # type: ignore[import-untyped]
+import pexpect
 import pytest
 from jupyter_client.manager import KernelManager
 from jupyter_core.utils import ensure_event_loop
@@ -128,10 +128,10 @@ def test_loading_starts_nothing_and_the_first_cell_starts_engines_and_says_so(
         line, *rest = first.text.splitlines()
         engines = "1 engine" if ENGINES == 1 else f"{ENGINES} engines"
         assert line == (
-            f"ipyasyncresult: started {engines} on this machine (cluster {folder.name})"
+            f"ipyasyncresult: starting {engines} on this machine (cluster {folder.name})"
         )
         assert sorted(rest) == [f"[stdout:{i}] here" for i in range(ENGINES)]
-        assert "started" not in kernel.run("%px print(1)").text
+        assert "starting" not in kernel.run("%px print(1)").text
 
 
 def test_a_persistent_cluster_is_joined(runtime_dir: Path) -> None:

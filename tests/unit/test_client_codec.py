@@ -178,6 +178,16 @@ def test_an_aborted_task_says_so(client: FakeClient) -> None:
         ar.get()
 
 
+def test_whose_task_was_lost_is_not_up(client: FakeClient) -> None:
+    """The error comes before the news of the death: who waits for engines then waits."""
+    engines: dict[int, dict[str, Any]] = {0: {"uuid": "dead"}, 1: {"uuid": "next"}}
+    for engine_id in engines:
+        item = m.LostTask(client.submit("f").msg_ids[0], "engine", {"uuid": "dead"}, engine_id)
+        with client.ledger.batch() as batch:
+            apply_news(batch, m.News([item]), (), engines)
+    assert engines == {0: {"uuid": "dead", "up": False}, 1: {"uuid": "next"}}
+
+
 @pytest.mark.parametrize(
     ("details", "text"),
     [

@@ -36,7 +36,7 @@ class Line:
         self.ended: list[bool] = []
         self.receiver = Receiver(self.near, self.take_in, os.getpid())
 
-    def take_in(self) -> bool:
+    def take_in(self, _there: bool) -> bool:
         self.ended.append(self.receiver.hub_gone)
         while self.near.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             data = self.near.recv(zmq.NOBLOCK)
@@ -281,10 +281,10 @@ def test_the_death_of_the_hub_is_told_to_who_takes_in_also_when_nobody_waits(
     told = threading.Event()
     take_in = dying.receiver._take_in
 
-    def taking_in() -> bool:
+    def taking_in(there: bool) -> bool:
         if dying.receiver.hub_gone:
             told.set()
-        return take_in()
+        return take_in(there)
 
     dying.receiver._take_in = taking_in
     dying.receiver.start()

@@ -300,11 +300,11 @@ def test_a_bar_in_a_task_is_one_display_that_is_rewritten(notebook: Notebook, cl
         one.outputs = [*(one.outputs or ()), err(f"\r{percent}%")]
         clock.now += 1 / 32
         live.show_new([one])
-    assert notebook.displays == ["[stderr:0] 96%"]
+    assert notebook.displays == ["\x1b[31m[stderr:0]\x1b[0m 96%"]
     assert notebook.updates == 24  # less than ten a second
     one.outputs = [*(one.outputs or ()), err("\r100%\ndone\n")]
     live.show_new([one])
-    assert notebook.displays == ["[stderr:0] 100%"]
+    assert notebook.displays == ["\x1b[31m[stderr:0]\x1b[0m 100%"]
     assert notebook.text.getvalue() == "[stderr:0] done\n"
 
 
@@ -315,7 +315,11 @@ def test_every_engine_has_its_own_bar(notebook: Notebook, clock: Clock) -> None:
     records[1].outputs = [*(records[1].outputs or ()), err("\r50%")]
     clock.now += 1
     live.show_new(records)
-    assert notebook.displays == ["[stderr:0] 0%", "[stderr:1] 50%", "[stderr:2] 2%"]
+    assert notebook.displays == [
+        "\x1b[31m[stderr:0]\x1b[0m 0%",
+        "\x1b[31m[stderr:1]\x1b[0m 50%",
+        "\x1b[31m[stderr:2]\x1b[0m 2%",
+    ]
 
 
 def test_dots_are_seen_when_the_line_takes_its_time(notebook: Notebook, clock: Clock) -> None:
@@ -372,12 +376,60 @@ def test_a_clear_that_waits_leaves_displays_until_more_comes(notebook: Notebook)
     assert notebook.displays == ["[output:0] a"]
     one.outputs = [*(one.outputs or ()), out("text\n")]
     live.show_new([one])
-    assert notebook.displays == [""]
+    assert notebook.displays == ["[stdout:0] text"]
+
+
+def test_text_of_a_task_that_clears_is_cleared_as_well(notebook: Notebook) -> None:
+    live = LiveOutputs(notebook.outlet)
+    one = record([])
+    seen = []
+    for frame in ("one\n", "two\nlines\n", "50%", "\r99%", ""):
+        clear = Output("clear_output", 0, wait=bool(frame))
+        new = [out(frame)] if frame.startswith("\r") else [clear, out(frame), err("careful\n")]
+        one.outputs = [*(one.outputs or ()), *new]
+        live.show_new([one])
+        seen.append([text for text in notebook.displays if text])
+    assert seen == [
+        ["[stdout:0] one", "\x1b[31m[stderr:0]\x1b[0m careful"],
+        ["[stdout:0]\ntwo\nlines", "\x1b[31m[stderr:0]\x1b[0m careful"],
+        ["[stdout:0] 50%", "\x1b[31m[stderr:0]\x1b[0m careful"],
+        ["[stdout:0] 50%", "\x1b[31m[stderr:0]\x1b[0m careful", "[stdout:0] 99%"],
+        ["\x1b[31m[stderr:0]\x1b[0m careful"],
+    ]
+    assert notebook.text.getvalue() == ""
+
+
+def test_long_text_of_a_task_that_clears_is_sent_once(notebook: Notebook) -> None:
+    live = LiveOutputs(notebook.outlet)
+    lines = [f"line {number}\n" for number in range(2000)]
+    one = record([Output("clear_output", 0)])
+    for start in range(0, 2000, 100):
+        one.outputs = [*(one.outputs or ()), out("".join(lines[start : start + 100]))]
+        live.show_new([one])
+    shown = [text.removeprefix("[stdout:0]\n") for text in notebook.displays]
+    assert "\n".join(shown) + "\n" == "".join(lines)
+    assert max(len(text) for text in shown) <= 4000
+    assert notebook.updates < 40
+
+
+def test_frames_that_came_together_are_one(notebook: Notebook) -> None:
+    value = Output("execute_result", 0, data={"text/plain": "7"}, execution_count=1)
+    frames = [out("first\n"), shown("a", "x"), value, Output("clear_output", 0, wait=True)]
+    live = LiveOutputs(notebook.outlet)
+    one = record([*frames, out("second\n"), Output("clear_output", 0, wait=True)])
+    live.show_new([one])
+    assert notebook.displays == ["[stdout:0] second"]
+    live.finish([one])
+    assert notebook.displays == ["Out[0:1]: 7"]
+    assert notebook.text.getvalue() == ""
 
 
 def test_a_clear_of_one_engine_leaves_the_others(notebook: Notebook) -> None:
-    a = record([shown("a"), Output("clear_output", 0)], 0)
-    LiveOutputs(notebook.outlet).show_new([a, record([shown("b")], 1)])
+    a, b = record([shown("a")], 0), record([shown("b")], 1)
+    live = LiveOutputs(notebook.outlet)
+    live.show_new([a, b])
+    a.outputs = [*(a.outputs or ()), Output("clear_output", 0)]
+    live.show_new([a, b])
     assert notebook.displays == ["", "[output:1] b"]
 
 
@@ -385,10 +437,20 @@ def test_a_rich_display_has_its_prefix_above_and_keeps_its_metadata(notebook: No
     data = {"text/plain": "<Figure>", "image/png": "iVBO"}
     picture = Output("display_data", 0, data=data, metadata={"image/png": {"width": 9}})
     LiveOutputs(notebook.outlet).show_new([record([picture])])
-    (published,) = notebook.publisher.outputs
+    prefix, published = notebook.publisher.outputs
+    assert prefix["data"] == {"text/plain": "[output:0]"}
     assert published["data"] == data
     assert published["metadata"] == {"image/png": {"width": 9}}
-    assert notebook.text.getvalue() == "[output:0]\n"
+
+
+def test_a_rich_display_goes_with_its_prefix(notebook: Notebook) -> None:
+    data = {"text/plain": "<Figure>", "image/png": "iVBO"}
+    one = record([Output("display_data", 0, data=data)])
+    live = LiveOutputs(notebook.outlet)
+    live.show_new([one])
+    one.outputs = [*(one.outputs or ()), Output("clear_output", 0)]
+    live.show_new([one])
+    assert notebook.displays == ["", ""]
 
 
 def test_a_terminal_prints_updates_anew_and_clears_nothing() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.outputs import Output
+from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.display.lanes import BINS, Lanes, Tail, plain_text
 from ipyasyncresult.display.model import LaneLook, LiveModel, Look, state_of
+from ipyasyncresult.display.reach import Reach
+from ipyasyncresult.display.shown import ShownResult
 from ipyasyncresult.testing import FakeClient
 
 
@@ -284,3 +287,44 @@ def test_a_model_that_is_closed_follows_no_more() -> None:
     model.close()
     client.start(result.msg_ids[0])
     assert model.look().lanes == []
+
+
+# --------------------------------------------------------------------- the way round the kernel
+
+
+class Ids:
+    """A result of which only the ids are known."""
+
+    def __init__(self, cluster_id: str | None, *msg_ids: str) -> None:
+        self.cluster_id = cluster_id
+        self.records = [TaskRecord(msg_id, 0.0) for msg_id in msg_ids]
+
+
+def reach(*msg_ids: str, cluster_id: str | None = "grid") -> dict[str, Any] | None:
+    return Reach(cast("ShownResult", Ids(cluster_id, *msg_ids))).look()
+
+
+def test_ids_that_follow_each_other_are_a_range() -> None:
+    ids = [f"c0ffee-{number}" for number in range(100_000)]
+    assert reach(*ids, "c0ffee-7", "ab-cd-0", "ab-cd-1") == {
+        "cluster": "grid",
+        "tasks": [["c0ffee", 0, 99_999], ["c0ffee", 7, 7], ["ab-cd", 0, 1]],
+    }
+
+
+def test_ids_of_other_kinds_are_not_passed_on() -> None:
+    assert reach("a-1", "<b>") == {"cluster": "grid", "tasks": []}
+    assert reach("a-\N{SUPERSCRIPT TWO}") == {"cluster": "grid", "tasks": []}
+    assert reach(*(f"a-{2 * number}" for number in range(100))) == {"cluster": "grid", "tasks": []}
+    assert reach("a-1", cluster_id=None) is None
+
+
+def test_tasks_that_come_later_are_reached_and_those_that_were_replaced_are_not() -> None:
+    work = Ids("grid", "a-0")
+    follows = Reach(cast("ShownResult", work))
+    assert follows.look() == {"cluster": "grid", "tasks": [["a", 0, 0]]}
+    work.records += [TaskRecord("a-1", 0.0), TaskRecord("a-2", 0.0)]
+    assert follows.look() == {"cluster": "grid", "tasks": [["a", 0, 2]]}
+    work.records[1] = TaskRecord("a-9", 0.0)
+    follows.again()
+    assert follows.look() == {"cluster": "grid", "tasks": [["a", 0, 0], ["a", 9, 9], ["a", 2, 2]]}

@@ -87,6 +87,7 @@ class Work:
         return {0: {"up": True}, 1: {"up": False}}
 
     capabilities = Capabilities("scripted engines")
+    cluster_id = None
 
     def abort(self) -> dict[str, str]:
         return {"a": "aborted", "b": "running", "c": "aborted"}

@@ -18,6 +18,7 @@ from ipyasyncresult.wire.buffers import (
     next_name,
     reference_of,
 )
+from ipyasyncresult.wire.messages import Segments
 from ipyasyncresult.wire.sharedfolder import (
     bytes_in_use,
     clean_stale_arrays,
@@ -51,7 +52,7 @@ class Side:
         for name in names:
             if self.folder is not None:
                 (self.folder / name).rename(self.folder / next_name(name))
-        self.buffers.recycle(names)
+        self.buffers.heed(Segments(list(names), [], []))
 
     def receive(self, frames: list[Any]) -> list[Any]:
         received = BufferList(self.buffers.unpack(frames))
@@ -212,12 +213,12 @@ def test_dropped_memory_is_gone(new_side: NewSide, cluster: Path) -> None:
     here.send(array(1, 16 * SIZE))
     assert bytes_in_use(folder) >= before + 16 * SIZE
     here.recycle("a.1.0")
-    here.buffers.drop([], ["a.1.1"])
+    here.buffers.heed(Segments([], [], ["a.1.1"]))
     assert bytes_in_use(folder) == before
     assert name_of(here.send(array(1))[0]) == "a.2.0"
-    here.buffers.drop([], ["a.2.0"])  # it is in use again
+    here.buffers.heed(Segments([], [], ["a.2.0"]))  # it is in use again
     assert bytes_in_use(folder) > before
-    here.buffers.drop(["a.2.0"], [])  # it never comes back
+    here.buffers.heed(Segments([], ["a.2.0"], []))  # it never comes back
     assert bytes_in_use(folder) == before
 
 

@@ -7,7 +7,7 @@ import { Lanes } from "./lanes.js";
 
 const find = (id) => document.getElementById(id);
 const PERIOD = 100; // milliseconds between two paintings, at least
-const state = { clusters: [], chosen: null, source: null, news: null, dirty: false };
+const state = { clusters: [], chosen: null, source: null, news: null, silent: "", dirty: false };
 
 const lanes = new Lanes(find("lanes"), (engine) =>
   change("interrupt", { engines: [engine] }, () => `engine ${engine} is interrupted`));
@@ -20,6 +20,7 @@ function listen() {
   state.source = events(state.chosen);
   state.source.addEventListener("clusters", (event) => takeClusters(JSON.parse(event.data)));
   state.source.addEventListener("news", (event) => takeNews(JSON.parse(event.data)));
+  state.source.addEventListener("ended", (event) => setSilent(JSON.parse(event.data).reason));
   state.source.addEventListener("error", () => {
     if (state.source.readyState === EventSource.CLOSED) say("The server does not answer: reload the page.", true);
   });
@@ -37,8 +38,15 @@ function takeClusters(clusters) {
   showClusters();
 }
 
+// The hub says nothing; if its cluster lives, the server asks it again.
+function setSilent(reason) {
+  state.silent = reason;
+  showClusters();
+}
+
 function takeNews(news) {
   state.news = news;
+  if (state.silent) setSilent("");
   lanes.take(news);
   for (const call of news.calls) calls.take(call);
   state.dirty = true;
@@ -49,6 +57,7 @@ function takeNews(news) {
 function choose(clusterId) {
   state.chosen = clusterId;
   state.news = null;
+  state.silent = "";
   lanes.clear();
   find("nothing").hidden = clusterId !== null;
   find("cluster").hidden = clusterId === null;
@@ -71,7 +80,9 @@ function showClusters() {
   document.title = `${chosen.cluster_id} · ipyasyncresult`;
   set(find("title"), chosen.cluster_id);
   const lasts = chosen.persist ? "stays until it is stopped" : "ends with its notebook";
-  set(find("about"), `${lasts} · hub is process ${chosen.pid} · Python ${chosen.python}`);
+  const silent = state.silent && `no news: ${state.silent}`;
+  set(find("about"), silent || `${lasts} · hub is process ${chosen.pid} · Python ${chosen.python}`);
+  find("about").classList.toggle("bad", Boolean(silent));
 }
 
 function showNumbers() {

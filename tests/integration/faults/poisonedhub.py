@@ -1,4 +1,4 @@
-"""A hub in which everything that unpickles ends the process.
+"""A hub in which everything that unpickles ends the process; engines, forked from it, are well.
 
 Found by ``python -m`` through ``PYTHONPATH``.  That the module is there cannot be helped: pyzmq
 imports it.
@@ -21,6 +21,8 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 if __name__ == "__main__":
-    for name in ("load", "loads", "Unpickler", "_load", "_loads", "_Unpickler"):
-        setattr(pickle, name, refuse)
+    names = ("load", "loads", "Unpickler", "_load", "_loads", "_Unpickler")
+    sound = {name: getattr(pickle, name) for name in names}
+    os.register_at_fork(after_in_child=lambda: vars(pickle).update(sound))
+    vars(pickle).update(dict.fromkeys(names, refuse))
     main()

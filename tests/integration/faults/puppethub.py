@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ipyasyncresult.hub import nanny
+from ipyasyncresult.hub import nurseryprocess
 from ipyasyncresult.hub.__main__ import main
 
 if __name__ == "__main__":
-    nanny.NURSERY = "puppetnursery"
+    nurseryprocess.NURSERY = "puppetnursery"
     main()

@@ -105,7 +105,8 @@ def test_everything_can_be_had_again_after_the_client_was_killed(
         done = view.map_async(square, range(20))
         done.get()
         view.label = "the night"
-        night = view.map_async(wait, range(5), chunksize=2)
+        view.map_async(wait, range(5), chunksize=2)
+        client.queue_status()  # answered: the hub has what was sent before
         print(done.msg_ids[0], flush=True)
         os.kill(os.getpid(), 9)
         """,

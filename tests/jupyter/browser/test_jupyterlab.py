@@ -147,6 +147,69 @@ def test_bars_of_tasks_are_redrawn_in_place(notebook: Notebook, tmp_path: Path) 
         assert re.match(rf"\[stderr:{engine}\] fit: 100%.* 10/10 ", line)
 
 
+DRAWS = """%%px -t 0 -a -o drawn
+from IPython.display import HTML, clear_output, display
+from tqdm import tqdm
+below = display(HTML("<b>step 0</b>"), display_id=True)
+until("gate0")
+below.update(HTML("<b>step 1</b>"))
+until("gate1")
+for frame in range(3):
+    clear_output(wait=True)
+    print("frame", frame)
+    display(HTML(f"<i>picture {frame}</i>"))
+    until(f"gate{2 + frame}")
+print("\\x1b[31mhot\\x1b[0m", file=sys.stderr)
+bar = tqdm(total=10, desc="fit")
+bar.update(5); bar.refresh()
+until("gate5")
+bar.update(5); bar.close()
+print("10%\\r100%")
+"""
+
+
+def test_updates_and_clears_work_live_in_replay_and_ever_after(lab: Lab, tmp_path: Path) -> None:
+    helper = (
+        "%%px\nimport sys, time\nfrom pathlib import Path\ndef until(name):\n"
+        f"    while not Path({str(tmp_path)!r}, name).exists(): time.sleep(0.01)"
+    )
+    cells = ["%load_ext ipyasyncresult", helper, DRAWS]
+    follow = "with drawn.stream_output():\n    drawn.wait()"
+    with lab.notebook("draws.ipynb", [*cells, follow, "drawn.display_outputs()"]) as notebook:
+        notebook.start_all()
+        live, replay = notebook[3], notebook[4]
+        steps = ["step 0", "step 1", "picture 0", "picture 1", "picture 2"]
+        for number, step in enumerate(steps):
+            live.wait_for(step)
+            seen = [other for other in steps if other in live.text()]
+            assert seen == [step]  # it took the place of the one before
+            if step.startswith("picture"):
+                frame = step.replace("picture", "frame")
+                assert re.findall(r"frame \d|\[output:0\]", live.text()) == [frame, "[output:0]"]
+            (tmp_path / f"gate{number}").touch()
+        live.wait_for(re.compile(r"\[stderr:0\]\s+hot\s+fit: +50%.* 5/10 "))
+        (tmp_path / "gate5").touch()
+        replay.wait_for_end()
+        assert_shows_what_was_drawn(live)
+        assert_shows_what_was_drawn(replay)
+        live.screenshot("draws-live")
+        replay.screenshot("draws-replay")
+        notebook.saved()
+    with lab.notebook("draws.ipynb") as reopened:
+        assert_shows_what_was_drawn(reopened[3])
+        assert_shows_what_was_drawn(reopened[4])
+
+
+def assert_shows_what_was_drawn(cell: Cell) -> None:
+    lines = [line for line in cell.text().splitlines() if line]
+    said = [line for line in lines if re.search("step|frame|picture|hot|fit|100%|10%", line)]
+    assert sorted(re.sub(r"^\[.*?\] ", "", line)[:9] for line in said) == [
+        *("100%", "fit: 100%", "frame 2", "hot", "picture 2"),
+    ]
+    assert "hot" in cell.outputs.locator(".ansi-red-fg").all_inner_texts()
+    assert cell.outputs.locator("i").all_inner_texts() == ["picture 2"]
+
+
 def test_an_error_shows_the_users_line_and_none_of_ours(lab: Lab, notebook: Notebook) -> None:
     cell = notebook.run("%%px\ndef invert(x):\n    return 1 / x\n\ninvert(0)")
     cell.screenshot("error")

@@ -21,9 +21,14 @@ def test_the_page_is_found_in_the_launcher_and_in_the_run_menu(lab: Lab) -> None
     opened.value.wait_for_url("**/ipyasyncresult*")
     opened.value.close()
     lab.page.get_by_role("menuitem", name="Run", exact=True).click()
-    expect(lab.page.locator(".lm-Menu").get_by_text("Clusters", exact=True)).to_be_visible()
+    entry = lab.page.locator(".lm-Menu").get_by_text("Clusters", exact=True)
+    expect(entry).to_be_visible()
     keep_picture("lab-menu", lab.page.screenshot())
-    lab.page.keyboard.press("Escape")
+    with lab.page.context.expect_page() as opened:
+        entry.click()
+    heading = opened.value.get_by_role("heading", name="Clusters", exact=True)
+    expect(heading).to_be_visible(timeout=30_000)
+    opened.value.close()
 
 
 def test_the_status_bar_stops_a_cluster(lab: Lab) -> None:

@@ -16,6 +16,7 @@ from ipyasyncresult.client.clusters import stop_cluster
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire.runtime import cluster_folder
 from tests.integration.conftest import Gate
+from tests.jupyter.jupyterserver import jupyter_server
 from tests.jupyter.lab import Lab, keep_picture
 
 expect.set_options(timeout=30_000)
@@ -190,3 +191,23 @@ def test_what_cannot_be_done_is_said(page: Page, client: Client, complaints: lis
     page.get_by_label("Name").fill("")
     assert all("400" in complaint for complaint in complaints)
     complaints.clear()  # the browser notes each such answer
+
+
+def test_a_plain_jupyter_server_has_the_page_too(
+    lab: Lab, client: Client, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Without JupyterLab and Notebook, and below an address of its own, as behind JupyterHub."""
+    home = tmp_path_factory.mktemp("home")
+    with jupyter_server(tmp_path, home) as server:
+        opened = lab.page.context.new_page()
+        try:
+            opened.goto(f"{server.url()}?token={server.token}#grid")
+            expect(opened.get_by_role("heading", name="grid")).to_be_visible()
+            expect(opened.locator("#lanes tr")).to_have_count(2)
+            assert opened.url == f"{server.url()}#grid"
+            opened.get_by_label("Name").fill("../up")
+            opened.get_by_role("button", name="Start").click()
+            # It got as far as the server's own check: login and XSRF are in order.
+            expect(opened.get_by_role("status")).to_contain_text("cluster_id must be")
+        finally:
+            opened.close()
