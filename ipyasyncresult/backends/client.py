@@ -50,8 +50,6 @@ class BackendClient(RemembersTasks):
         For results that are not bytes of ours.
     """
 
-    _ends_single_engines = False
-
     def __init__(
         self, capabilities: Capabilities, name: str, *, codec: Codec | None = None
     ) -> None:
@@ -78,10 +76,6 @@ class BackendClient(RemembersTasks):
 
     def _abort(self, msg_ids: list[str]) -> None:
         """Take back those of these unfinished tasks that have not started."""
-        raise NotImplementedError
-
-    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
-        """End the cluster, or as much of it as is asked for."""
         raise NotImplementedError
 
     def _release(self) -> None:
@@ -286,32 +280,6 @@ class BackendClient(RemembersTasks):
         return None
 
     # -- the end ---------------------------------------------------------------------------------
-
-    def shutdown(
-        self,
-        targets: Any = "all",
-        restart: bool = False,
-        hub: bool = True,
-        block: bool = True,
-        timeout: float = 5.0,
-    ) -> None:
-        """End the cluster, and close.
-
-        Raises
-        ------
-        CapabilityError
-            When only certain engines shall end, or be restarted, and this backend cannot.
-        """
-        del timeout
-        if restart:
-            raise CapabilityError(f"{self.capabilities.backend} cannot restart its engines")
-        if targets != "all" and not self._ends_single_engines:
-            raise CapabilityError(
-                f"{self.capabilities.backend} cannot end single engines: targets must be 'all'"
-            )
-        self._shut_down(targets, hub, block)
-        if targets == "all":
-            self.close()
 
     @property
     def closed(self) -> bool:

@@ -36,6 +36,10 @@ CAPABILITIES = Capabilities(
 )
 
 
+_LATE_OUTPUTS = 1.0
+"""Seconds after a result of ipyparallel's in which its outputs must come."""
+
+
 def track(futures: Iterable[Any] | Any, *, fname: str = "futures") -> TrackedResult:
     """A result over futures submitted elsewhere, with progress, errors and the widget.
 
@@ -133,7 +137,19 @@ class _Tracker(BackendClient):
 
     def _take(self, msg_id: str, future: Any) -> None:
         """Any thread.  Nothing may escape: nobody would catch it."""
-        self._futures.pop(msg_id, None)
+        try:
+            is_waiting = _wait_for_outputs(
+                future, functools.partial(self._take_now, msg_id, future)
+            )
+        except Exception:  # noqa: BLE001  then without them
+            is_waiting = False
+        if not is_waiting:
+            self._take_now(msg_id, future)
+
+    def _take_now(self, msg_id: str, future: Any) -> None:
+        """Once per future: the second call finds nothing to do."""
+        if self._futures.pop(msg_id, None) is None:
+            return
         value: Any = None
         error: BaseException | None = None
         outputs: list[Output] = []
@@ -172,11 +188,23 @@ def _lost(future: Any, error: BaseException, msg_id: str) -> BaseException | Non
     return None
 
 
+def _wait_for_outputs(future: Any, take: Callable[[], None]) -> bool:
+    """Call `take` when the outputs of an AsyncResult of ipyparallel's are there, or too late.
+
+    Its callbacks come in the thread that receives outputs: there nobody may wait for them.
+    """
+    if not hasattr(future, "msg_ids") or future.wait_for_output(0):
+        return False
+    loop = future._client._io_loop
+    loop.add_callback(loop.call_later, _LATE_OUTPUTS, take)
+    future._output_future.add_done_callback(lambda _: take())
+    return True
+
+
 def _outputs_of(future: Any, clock: Callable[[], float]) -> list[Output]:
     """What an AsyncResult of ipyparallel's has of outputs; other futures have none."""
     if not hasattr(future, "msg_ids"):
         return []
-    future.wait_for_output(1)
     found = future.metadata
     outputs: list[Output] = []
     for about in found if isinstance(found, list) else [found]:
