@@ -10,6 +10,9 @@ An interpreter that is not there is skipped, and said so; pyenv, uv or a distrib
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -32,6 +35,12 @@ CORE = [
     "tests/jupyter/test_display_kernel.py",
 ]
 
+# How buttons are heard depends on the kernel.
+BROWSER = [
+    "tests/jupyter/browser/test_widget.py",
+    "tests/jupyter/browser/test_widget_server.py",
+]
+
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
@@ -47,13 +56,15 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[1])
 def ipykernel6(session: nox.Session) -> None:
-    """The newest versions, but the older kernel."""
-    run(session, "ipykernel<7")
+    """The newest versions, but the older kernel, and the live view in a browser over it."""
+    run(session, "ipykernel<7", also=BROWSER)
 
 
-def run(session: nox.Session, *requirements: str) -> None:
+def run(session: nox.Session, *requirements: str, also: Sequence[str] = ()) -> None:
     """Install the package with its tests and run them."""
     session.install("--editable", ".[test]", *requirements)
-    # Old versions of jupyter_core warn where this is not set, and a warning is an error.
-    settings = {"JUPYTER_PLATFORM_DIRS": "1"}
-    session.run("python", "-m", "pytest", *(session.posargs or CORE), env=settings)
+    # Old versions of jupyter_core warn where the first is not set, and a warning is an error.
+    # The second: an editable install leaves out what enables the page of clusters.
+    config = str(Path(__file__).parent / "jupyter-config")
+    settings = {"JUPYTER_PLATFORM_DIRS": "1", "JUPYTER_CONFIG_PATH": config}
+    session.run("python", "-m", "pytest", *(session.posargs or [*CORE, *also]), env=settings)

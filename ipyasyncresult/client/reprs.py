@@ -20,9 +20,9 @@ _MOST_ROWS = 32
 def client_html(client: AnyClient) -> str:
     """The client in a line, and its engines.  Asks nobody: what is known is shown."""
     if client.closed:
-        return html_table(f"{client!r}", (), ())
+        return html_table(_title(client), (), ())
     waiting = len(client.ledger.outstanding)
-    title = f"{client!r}, {waiting:,} task{'s' if waiting != 1 else ''} outstanding"
+    title = f"{_title(client)}, {waiting:,} task{'s' if waiting != 1 else ''} outstanding"
     engines: Any = getattr(client, "engines", None)
     if not isinstance(engines, dict):
         return html_table(title, (), ())
@@ -49,7 +49,12 @@ def _age(about: dict[str, Any], now: float) -> str:
 def view_html(view: View) -> str:
     """The view in a line, and the flags that are set."""
     flags = [(name, value) for name, value in vars(view).items() if _is_flag(name, value)]
-    return html_table(f"{view!r}", (), flags)
+    return html_table(_title(view), (), flags)
+
+
+def _title(thing: Any) -> str:
+    """Its repr, without the brackets that only text needs."""
+    return repr(thing).replace("<", "").replace(">", "")
 
 
 def _is_flag(name: str, value: Any) -> bool:

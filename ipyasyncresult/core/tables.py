@@ -12,7 +12,9 @@ __all__ = ["html_table", "shown", "text_table"]
 
 _LONGEST = 120  # characters of a cell
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_CELL = "text-align: left; vertical-align: top; padding: 1px 12px 1px 0"
+_CELL = "vertical-align: top; padding: 1px 14px 1px 0"
+# The padding is that of JupyterLab's text outputs: neighbours stand in one line.
+_BLOCK = "font-size: 13px; line-height: 1.5; padding: 2px 8px"
 
 
 def shown(value: Any) -> str:
@@ -38,19 +40,33 @@ def _repr(value: Any) -> str:
 def html_table(
     title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], *, more: int = 0
 ) -> str:
-    """A table under a title; `more`: how many rows were left out."""
-    lines = [f"<div><b>{escape(shown(title))}</b></div>", "<table>"]
-    if head:
-        lines.append(_row("th", head))
-    lines += [_row("td", row) for row in rows]
-    lines.append("</table>")
+    """A table under a title; `more`: how many rows were left out.
+
+    Columns under a `head` in which nothing stands are left out, too.
+    """
+    cells = [list(row) for row in rows]
+    wanted = [n for n in range(len(head)) if any(shown(row[n]) for row in cells)]
+    if head and cells:
+        head = [head[n] for n in wanted]
+        cells = [[row[n] for n in wanted] for row in cells]
+    numeric = [
+        all(type(cell) in (int, float) for cell in column) for column in zip(*cells, strict=True)
+    ]
+    lines = [f"<div><b>{escape(shown(title))}</b></div>"]
+    if cells:
+        rows_html = [_row("td", row, numeric) for row in cells]
+        lines += ["<table>", *([_row("th", head, numeric)] if head else []), *rows_html, "</table>"]
     if more:
         lines.append(f"<div>{more:,} more</div>")
-    return f'<div class="ipyasyncresult" style="font-size: 13px">{"".join(lines)}</div>'
+    return f'<div class="ipyasyncresult" style="{_BLOCK}">{"".join(lines)}</div>'
 
 
-def _row(tag: str, cells: Sequence[Any]) -> str:
-    inner = "".join(f'<{tag} style="{_CELL}">{escape(shown(cell))}</{tag}>' for cell in cells)
+def _row(tag: str, cells: Sequence[Any], numeric: Sequence[bool]) -> str:
+    sides = ["right" if number else "left" for number in numeric]
+    inner = "".join(
+        f'<{tag} style="text-align: {side}; {_CELL}">{escape(shown(cell))}</{tag}>'
+        for cell, side in zip(cells, sides, strict=True)
+    )
     return f"<tr>{inner}</tr>"
 
 

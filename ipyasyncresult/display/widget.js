@@ -4,7 +4,8 @@
 // on by itself in between. Everything from tasks goes into the page as text, never as HTML.
 // server.js stands above this in the page.
 
-const SEGMENTS = ["done", "failed", "aborted", "running"];
+const SEGMENTS = ["done", "failed", "aborted", "running"]; // from left to right
+const LEAST = 0.5; // percent of the bar: what there is, is seen
 const BUTTONS = [
   ["stop", "Stop queued", "Take back the tasks that have not started"],
   ["interrupt", "Interrupt running", "Raise KeyboardInterrupt in the tasks that run"],
@@ -48,7 +49,8 @@ function setAttribute(element, name, value) {
   else element.setAttribute(name, value);
 }
 
-const number = (value) => value.toLocaleString("en-US");
+const format = new Intl.NumberFormat("en-US");
+const number = (value) => format.format(value);
 
 function duration(seconds) {
   if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
@@ -106,9 +108,10 @@ function laneOf([id, state, what, seconds, done, failed, replaced, strip, lines]
   return { id, state, what, seconds, done, failed, replaced, strip, lines };
 }
 
-function describe(lane, passed) {
-  if (lane.what) return lane.what;
-  return lane.state === "busy" ? "short tasks" : STATES[lane.state];
+function describe(lane) {
+  const state = STATES[lane.state];
+  if (lane.what) return lane.state === "idle" || !state ? lane.what : `${state} · ${lane.what}`;
+  return state || "short tasks";
 }
 
 function notes(lane) {
@@ -188,16 +191,23 @@ class Tiles {
     this.chosen = chosen;
     this.root.addEventListener("keydown", (event) => this.move(event));
     this.root.addEventListener("click", (event) => {
-      const index = this.tiles.indexOf(event.target.closest(".ipar-tile"));
+      const index = this.indexOf(event);
       if (index >= 0) this.choose(index, true);
     });
+    // What a tile stands for in words is put together when somebody wants to know.
+    for (const wanted of ["pointerover", "focusin"]) {
+      this.root.addEventListener(wanted, (event) => this.name(this.indexOf(event)));
+    }
+  }
+
+  indexOf(event) {
+    return this.tiles.indexOf(event.target.closest(".ipar-tile"));
   }
 
   paint(lanes) {
     while (this.tiles.length < lanes.length) {
       const tile = make(this.root, "span", "ipar-tile", { role: "option", tabindex: "-1" });
       tile.level = make(tile, "span", "ipar-tile-level");
-      tile.id = "";
       tile.label = make(tile, "span", "ipar-tile-id");
       this.tiles.push(tile);
     }
@@ -213,12 +223,16 @@ class Tiles {
       setAttribute(tile, "data-state", lane.state);
       setAttribute(tile, "data-failed", lane.failed ? "" : null);
       const code = lane.strip.charCodeAt(lane.strip.length - 1);
-      const level = (code >= 97 ? code - 97 : code - 48) / 8;
-      setAttribute(tile.level, "style", `height:${Math.round(100 * level)}%`);
-      const state = STATES[lane.state] || describe(lane);
-      setAttribute(tile, "aria-label", `Engine ${lane.id}: ${state}, ${notes(lane)}`);
-      setAttribute(tile, "title", `${lane.id}: ${state} · ${notes(lane)}`);
+      setAttribute(tile.level, "data-level", code >= 97 ? code - 97 : code - 48);
     });
+  }
+
+  name(index) {
+    if (index < 0) return;
+    const lane = this.lanes[index];
+    const state = STATES[lane.state] || describe(lane);
+    setAttribute(this.tiles[index], "aria-label", `Engine ${lane.id}: ${state}, ${notes(lane)}`);
+    setAttribute(this.tiles[index], "title", `${lane.id}: ${state} · ${notes(lane)}`);
   }
 
   move(event) {
@@ -317,7 +331,7 @@ class FailureList {
   }
 
   paintGroup(group, { count, title, place, engine, inputs, traceback }) {
-    setText(group.count, count > 1 ? `${number(count)} × ` : "");
+    setText(group.count, count > 1 ? `${number(count)} ×` : "");
     setText(group.title, title);
     const where = engine === null ? "" : ` on engine ${engine}`;
     setText(group.first, `${count > 1 ? "first " : ""}${place}${where}`);
@@ -455,9 +469,12 @@ class View {
     const answers = document.createElement("div");
     this.buttons = new Buttons(head, answers, model);
     this.bar = make(el, "div", "ipar-bar", { role: "progressbar", "aria-valuemin": "0" });
-    this.segments = Object.fromEntries(
-      SEGMENTS.map((name) => [name, make(this.bar, "div", `ipar-segment ipar-${name}`)])
-    );
+    // One over the other, each as wide as the bar and moved to where it ends: the browser moves them
+    // without laying anything out.
+    this.segments = [...SEGMENTS].reverse().map((name) => [
+      name,
+      make(this.bar, "div", `ipar-segment ipar-${name}`),
+    ]).reverse();
     const under = make(el, "div", "ipar-under");
     this.legend = Object.fromEntries(
       ["done", "running", "queued", "failed", "aborted"].map((name) => {
@@ -507,9 +524,11 @@ class View {
     setText(this.title, name);
     setAttribute(this.root, "aria-label", `Progress of ${name}`);
     setText(this.count, total === null ? number(ended) : `${number(ended)} of ${number(total)}`);
-    for (const segment of SEGMENTS) {
-      const share = whole ? (100 * state[segment]) / whole : 0;
-      setAttribute(this.segments[segment], "style", `width:${share.toFixed(3)}%`);
+    let end = 0;
+    for (const [name, segment] of this.segments) {
+      if (state[name]) end += Math.max(LEAST, (100 * state[name]) / whole);
+      const left = (Math.min(100, end) - 100).toFixed(2);
+      setAttribute(segment, "style", `transform:translateX(${left}%)`);
     }
     setAttribute(this.bar, "aria-valuemax", String(whole));
     setAttribute(this.bar, "aria-valuenow", String(ended));

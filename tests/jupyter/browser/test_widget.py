@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import pytest
 from nbconvert import HTMLExporter, MarkdownExporter
 from playwright.sync_api import Locator, Page
 
-from tests.jupyter.lab import ARTIFACTS, Cell, Lab, Notebook
+from tests.jupyter.lab import ARTIFACTS, Cell, Lab, Notebook, keep_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+
+SUBSHELLS = int(version("ipykernel").partition(".")[0]) >= 7
+"""Whether the kernel hears buttons while a cell runs."""
 
 STEPS = """
 import time
@@ -233,6 +237,8 @@ def test_buttons_are_heard_while_the_cell(how: str, lab: Lab, tmp_path: Path) ->
             "interrupt": r"2 interrupted, \d still queued",
             "stop": r"\d aborted, \d already running",
         }
+        if not SUBSHELLS and is_busy:  # the others go over the server
+            del answers["retry"]
         figures = {}
         for action, expected in answers.items():
             widget.root.locator(f"[data-action={action}]:not([aria-disabled])").wait_for()
@@ -384,9 +390,9 @@ def test_128_engines_and_100_000_tasks_stay_readable_and_smooth(lab: Lab) -> Non
         lab.page.keyboard.press("ArrowRight")
         assert widget.part("lane-id").inner_text() == "5"
         assert lab.page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
-        notebook[0].screenshot("many")
+        keep_picture("many", widget.root.screenshot())
         with lab.dark():
-            notebook[0].screenshot("many-dark")
+            keep_picture("many-dark", widget.root.screenshot())
         notebook[2].start()
         notebook[0].wait_for("simulate: 100,000/100,000 done")
 

@@ -1,7 +1,11 @@
-"""The live view and Jupyter's own server: the link, and the way round a kernel that is deaf."""
+"""The live view and Jupyter's own server: the link, and the way round a kernel that is deaf.
+
+And the view alone in a page, without a server and without a kernel.
+"""
 
 from __future__ import annotations
 
+import importlib.resources
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,3 +158,45 @@ def test_a_server_without_our_routes_is_asked_once(bare: tuple[Page, list[str]])
     page.wait_for_function("() => window.sent.length")
     assert len([address for address in asked if "/nowhere/" in address]) == 1
     assert page.locator(".ipar-link:visible").count() == 0
+
+
+# --------------------------------------------------------------------------------- for everyone
+
+AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
+LOOK = """async ([code, style]) => {
+  document.head.append(Object.assign(document.createElement('style'), {textContent: style}));
+  document.querySelectorAll('details').forEach((details) => { details.open = true; });
+  (0, eval)(code);
+  const found = await axe.run('.ipar', {resultTypes: ['violations']});
+  return found.violations.map(({id, nodes}) => [id, nodes.map((node) => node.html)]);
+}"""
+MOVES = "(root) => root.getAnimations({subtree: true}).length"
+
+
+@pytest.mark.parametrize("engines", [3, 40])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_to_complain_about(
+    engines: int, scheme: str, bare: tuple[Page, list[str]]
+) -> None:
+    client = FakeClient(engines)
+    result = client.submit("step", 2 * engines)
+    model = LiveModel(result)
+    for engine, msg_id in enumerate(result.msg_ids[:engines]):
+        client.start(msg_id, engine)
+        client.output(msg_id, "stderr", "careful\n")
+    client.fail(result.msg_ids[0], ValueError("bad"), engine=0, inputs="step(0)")
+    client.finish(result.msg_ids[1], 1, engine=1)
+    page, _ = bare
+    page.emulate_media(reduced_motion="reduce")
+    page.evaluate(RENDER, [CODE, None, state_of(model.look())])
+    page.locator(".ipar-failure").wait_for()
+    style = (DISPLAY / "widget.css").read_text()
+    ground = {"light": "white", "dark": "#111"}[scheme]
+    words = {"light": "black", "dark": "white"}[scheme]
+    style += f":root, body {{ background: {ground} !important; color: {words}; }}"
+    style += f".ipar {{ --jp-layout-color1: {ground}; --jp-content-font-color1: {words}; }}"
+    # As the themes of JupyterLab have it.
+    if scheme == "dark":
+        style += ".ipar { --jp-error-color1: #f44336; --jp-brand-color1: #2196f3; }"
+    assert page.evaluate(LOOK, [AXE.read_text(), style]) == []
+    assert page.locator(".ipar").evaluate(MOVES) == 0
