@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import workloads
 
-COUNT = 1000
+COUNT = 300
 MOST = 6  # functions
 
 
@@ -129,7 +129,8 @@ def counted(part: str, count: int, folder: str) -> tuple[int, dict[str, int]]:
             total = number
         else:
             # Of "file:function [library]" the function.
-            functions[name.partition(":")[2].partition(" ")[0]] = number
+            name = re.sub(r"'\d+$", "", name.partition(":")[2].partition(" ")[0])  # recursion
+            functions[name] = functions.get(name, 0) + number
     return total, functions
 
 

@@ -116,14 +116,15 @@ install_presenter(_make_presenter)
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """``%load_ext ipyasyncresult``: the magics.  Engines start at the first ``%%px``."""
+    """``%load_ext ipyasyncresult`` gives the shell `ipython` the magics; the first ``%%px`` starts
+    engines."""
     from ipyasyncresult.magics import load
 
     load(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """``%unload_ext ipyasyncresult``."""
+    """``%unload_ext ipyasyncresult`` takes them from the shell `ipython`."""
     from ipyasyncresult.magics import unload
 
     unload(ipython)

@@ -14,7 +14,7 @@ import warnings
 from typing import Any, TypeVar
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Enum, Float, Integer, TraitError
+from traitlets import Bool, Enum, Float, Integer, TraitError, Unicode
 from traitlets.config import Config, SingletonConfigurable
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
@@ -85,6 +85,31 @@ class ClusterOptions(SingletonConfigurable):
         30.0,
         min=0.0,
         help="Days after which results that clients have got already are dropped.",
+    ).tag(config=True)
+    store_max_bytes = Integer(
+        None,
+        allow_none=True,
+        min=1,
+        help="The store's file grows no larger; what does not fit is in memory only until there is "
+        "room.",
+    ).tag(config=True)
+
+    arrays_limit = Integer(
+        None,
+        allow_none=True,
+        min=0,
+        help="Bytes of shared memory for large arrays; by default half of what /dev/shm holds. "
+        "What does not fit in, and with 0 everything, travels through the sockets.",
+    ).tag(config=True)
+    transport = Enum(
+        ["ipc", "tcp"],
+        "ipc",
+        help="'ipc': Unix sockets that only this user reaches; 'tcp': ports, encrypted, with keys "
+        "that only this user can read.",
+    ).tag(config=True)
+    interface = Unicode(
+        "127.0.0.1",
+        help="The address whose ports are used with transport='tcp'.",
     ).tag(config=True)
 
     def changed(self) -> dict[str, Any]:

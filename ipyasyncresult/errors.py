@@ -83,7 +83,12 @@ class ResultNotReady(IpyAsyncResultError, AssertionError, ValueError, RuntimeErr
 
 
 class TaskAborted(IpyAsyncResultError, concurrent.futures.CancelledError):
-    """The task was taken back before it ran."""
+    """The task was taken back before it ran.
+
+    Parameters
+    ----------
+    msg_id : str
+    """
 
     def __init__(self, msg_id: str = "") -> None:
         super().__init__(f"task {msg_id} was aborted before it ran")
@@ -194,6 +199,13 @@ class RemoteError(IpyAsyncResultError):
 
     The object raised by ``get()`` is also an instance of the original type where that type can
     be imported here, so ``except ZeroDivisionError`` works.
+
+    Parameters
+    ----------
+    failure : Failure
+        As it came from the engine.
+    **context
+        Where it was.
 
     Attributes
     ----------
@@ -393,11 +405,23 @@ class CompositeError(IpyAsyncResultError):
         return lines
 
     def raise_exception(self, excid: int = 0) -> NoReturn:
-        """Raise one of the errors; IndexError when there is none of that number."""
+        """Raise one of the errors; IndexError when there is none of that number.
+
+        Parameters
+        ----------
+        excid : int
+            Its number in ``errors``.
+        """
         raise self.errors[excid]
 
     def render_traceback(self, excid: int | None = None) -> list[str]:
-        """The lines that IPython shows for all of them, or for the one of that number."""
+        """The lines that IPython shows for all of them, or for the one of that number.
+
+        Parameters
+        ----------
+        excid : int, optional
+            Its number in ``errors``.
+        """
         if excid is None:
             return self._render_traceback_()
         error = self.errors[excid]

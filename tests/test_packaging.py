@@ -45,6 +45,8 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
     assert names >= {"tests/conftest.py", "docs/architecture.md", "notebooks/quickstart.ipynb"}
     assert names >= package_files()
     assert names >= {f"jupyter-config/{ENABLES}", "labextension/static/remoteEntry.js"}
+    assert names >= {"labextension/package.json", "constraints/oldest.txt", "benchmarks/bench.py"}
+    assert names >= {f"docs/images/{file.name}" for file in REPOSITORY.glob("docs/images/*")}
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_licence(built: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from traitlets import Bool, TraitError, Unicode, import_item
 from traitlets.config import Application
@@ -38,11 +39,28 @@ class NotThere(CommandError):
     exit_code = NOT_THERE
 
 
+_UNKNOWN = "there is no option {}; --help-all lists them"
+
+
 class _Loader(KVArgParseConfigLoader):
     """Traitlets' own warns of an unknown option and goes on: a slip must not start things."""
 
     def _handle_unrecognized_alias(self, arg: str) -> None:
-        raise UsageError(f"there is no option {arg}; --help-all lists them")
+        raise UsageError(_UNKNOWN.format(f"--{arg}"))
+
+    def _create_parser(self) -> None:
+        super()._create_parser()
+        self.parser.error = self._refuse  # type: ignore[method-assign]
+
+    def _refuse(self, message: str) -> NoReturn:
+        """What argparse found, without its usage lines, which have traitlets' names."""
+        found = re.fullmatch(r"argument (--?)([\w.-]+)\S*: expected one argument", message)
+        if found is None:
+            raise UsageError(message)
+        dashes, name = found.groups()
+        if "." in name:
+            raise UsageError(f"{_option(name, self.aliases)} needs a value")
+        raise UsageError(_UNKNOWN.format(f"{dashes}{name}"))
 
 
 class _Base(Application):
@@ -56,6 +74,22 @@ class _Base(Application):
         return _Loader(
             argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands
         )
+
+    def parse_command_line(self, argv: Any = None) -> None:
+        """Take the line; what it sets must be there to be set."""
+        super().parse_command_line(argv)
+        known = {kind.__name__: kind for kind in self._classes_inc_parents()}
+        for section, values in self.cli_config.items():
+            for name in values:
+                if section not in known or not known[section].class_traits(config=True).get(name):
+                    raise UsageError(_UNKNOWN.format(f"--{section}.{name}"))
+
+    def update_config(self, config: Any) -> None:
+        """Set what files and the line say."""
+        try:
+            super().update_config(config)
+        except TraitError as error:
+            raise UsageError(_in_options(str(error), self)) from None
 
     def exit(self, exit_status: int | str | None = 0) -> None:
         """End.  Traitlets comes here with 1 when a value on the command line does not fit."""
@@ -176,9 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # ... | head
         sys.stderr.close()
         return 0
-    except (CommandError, TraitError) as error:
+    except CommandError as error:
         print(f"ipyasyncresult: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, CommandError) else USAGE
+        return error.exit_code
+    except TraitError as error:
+        text = _in_options(str(error), application.subapp or application)
+        print(f"ipyasyncresult: {text}", file=sys.stderr)
+        return USAGE
     except Exception as error:
         if _wants_tracebacks(application):
             raise
@@ -191,3 +229,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _wants_tracebacks(application: CommandLine) -> bool:
     command = application.subapp or application
     return command.log_level in (10, "DEBUG")
+
+
+def _in_options(message: str, command: Application) -> str:
+    """What traitlets says about a value, with the option as it stands on the line."""
+    found = re.fullmatch(
+        r"The (?:value of the )?'(\w+)' trait of an? (\w+) instance (.+)", message, re.DOTALL
+    )
+    if found is None:
+        return message
+    trait, kind, reason = found.groups()
+    return f"{_option(f'{kind}.{trait}', command.aliases)} {reason.rstrip('.')}"
+
+
+def _option(target: str, aliases: dict[Any, Any]) -> str:
+    """How something that can be set is called on the line."""
+    for names, meant in aliases.items():
+        if meant == target:
+            name = names if isinstance(names, str) else names[0]
+            return f"{'-' if len(name) == 1 else '--'}{name}"
+    return f"--{target}"

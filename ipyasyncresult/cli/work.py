@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from ipyasyncresult.cli.application import Command, NotThere
 from ipyasyncresult.cli.clusters import chosen_cluster
 from ipyasyncresult.cli.tables import paint, plain, table
 from ipyasyncresult.client.client import Client
+from ipyasyncresult.client.clusters import LOG, read_log
 from ipyasyncresult.client.reading import call_ids, outputs_of, read_tasks, recent_calls
 from ipyasyncresult.core.presenter import GROUPINGS, OutputQuery
 from ipyasyncresult.core.timing import format_seconds
 from ipyasyncresult.display.grouping import output_text
-from ipyasyncresult.errors import UnknownTaskError
+from ipyasyncresult.errors import HubError, UnknownTaskError
 from ipyasyncresult.wire.runtime import cluster_folder
 
 __all__ = ["Logs", "Results"]
@@ -154,14 +155,12 @@ class Logs(Command):
     def run(self) -> dict[str, Any]:
         """Read the end of the file."""
         cluster_id = chosen_cluster(self.argument()).cluster_id
-        self._file = cluster_folder(cluster_id) / "hub.log"
+        self._file = cluster_folder(cluster_id) / LOG
         try:
-            with self._file.open(errors="replace") as file:
-                last = deque(file, maxlen=self.lines)
-                self._position = file.tell()
-        except FileNotFoundError:
-            raise NotThere(f"cluster {cluster_id} has no log") from None
-        return {"cluster_id": cluster_id, "lines": [line.rstrip("\n") for line in last]}
+            lines, self._position = read_log(cluster_id, self.lines)
+        except HubError as error:
+            raise NotThere(str(error)) from None
+        return {"cluster_id": cluster_id, "lines": lines}
 
     def show(self, found: dict[str, Any]) -> None:
         """The lines; with ``--follow`` also those to come."""

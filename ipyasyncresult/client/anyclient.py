@@ -69,18 +69,50 @@ class AnyClient(ClientProtocol, Protocol):
         targets: Any = None,
         block: bool = True,
     ) -> dict[str, str]:
-        """Take back tasks that have not started."""
+        """Take back tasks that have not started.
+
+        Parameters
+        ----------
+        jobs : AsyncResult, str or iterable of them
+            Results, or ids of tasks; by default everything that is outstanding.
+        targets, block
+            Taken for ipyparallel's sake; it changes nothing.
+        """
 
     def send_signal(
         self, sig: int | str = ..., targets: Targets = None, block: bool = True
     ) -> dict[str, str]:
-        """Send a signal to engine processes."""
+        """Send a signal to engine processes.
+
+        Parameters
+        ----------
+        sig : int or str
+            Number or name, such as ``'SIGTERM'``.
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default all.
+        block
+            Taken for ipyparallel's sake; it changes nothing.
+        """
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
-        """A result by ids, by label, or by its number in the history."""
+        """A result by ids, by label, or by its number in the history.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : int, str, list of them, or AsyncResult, optional
+            Numbers in the history (-1, the default, is the last call), ids, or a label.
+        block : bool
+            Wait for the end.
+        """
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
-        """How many tasks wait."""
+        """How many tasks wait.
+
+        Parameters
+        ----------
+        targets, verbose
+            Taken for ipyparallel's sake; it changes nothing.
+        """
 
     def db_query(
         self, query: dict[str, Any] | None = None, keys: Sequence[str] | None = None
@@ -98,7 +130,13 @@ class AnyClient(ClientProtocol, Protocol):
         """End the cluster."""
 
     def close(self, linger: float | None = None) -> None:
-        """Close the connection; idempotent."""
+        """Close the connection; idempotent.
+
+        Parameters
+        ----------
+        linger
+            Taken for ipyparallel's sake; it changes nothing.
+        """
 
     # -- views -----------------------------------------------------------------------------------
 
@@ -148,12 +186,29 @@ class AnyClient(ClientProtocol, Protocol):
     def broadcast_view(
         self, targets: Targets = "all", is_coalescing: bool = False, **flags: Any
     ) -> DirectView:
-        """A direct view: every view sends what is common to its engines in one message."""
+        """A direct view: every view sends what is common to its engines in one message.
+
+        Parameters
+        ----------
+        targets : int, list of int, slice or 'all'
+            Engines; by default all.
+        is_coalescing
+            Taken for ipyparallel's sake; it changes nothing.
+        **flags
+            As for :meth:`direct_view`.
+        """
         del is_coalescing  # ipyparallel's signature
         return self.direct_view(targets, **flags)
 
     def activate(self, targets: Targets = "all", suffix: str = "") -> DirectView:
         """Make ``%px{suffix}`` and its family work on these engines; the view they use.
+
+        Parameters
+        ----------
+        targets : int, list of int, slice or 'all'
+            Engines; by default all.
+        suffix : str
+            With none, plain ``%px`` uses the view from now on.
 
         Raises
         ------
@@ -165,7 +220,15 @@ class AnyClient(ClientProtocol, Protocol):
         return view
 
     def load_balanced_view(self, targets: Targets = None, **flags: Any) -> LoadBalancedView:
-        """A view of all engines: each call goes to one that has time; `flags` as for the other."""
+        """A view of all engines: each call goes to one that has time; `flags` as for the other.
+
+        Parameters
+        ----------
+        targets : None
+            Others than all engines are refused.
+        **flags
+            As for :meth:`direct_view`.
+        """
         from ipyasyncresult.client.loadbalanced import LoadBalancedView
 
         if targets is not None:
@@ -193,7 +256,15 @@ class AnyClient(ClientProtocol, Protocol):
         jobs: AsyncResult | str | Iterable[AsyncResult | str] | None = None,
         timeout: float | None = -1,
     ) -> bool:
-        """Wait for results or ids, by default for everything outstanding; False on time-out."""
+        """Wait for results or ids, by default for everything outstanding; False on time-out.
+
+        Parameters
+        ----------
+        jobs : AsyncResult, str or iterable of them
+            Results, or ids of tasks; by default everything that is outstanding.
+        timeout : float or None
+            Seconds; -1 and None wait for ever, 0 looks and does not wait.
+        """
         seconds = check_timeout(timeout)
         if jobs is None:
             return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
@@ -210,6 +281,15 @@ class AnyClient(ClientProtocol, Protocol):
     ) -> None:
         """Wait for results or ids, by default for everything outstanding, and show progress.
 
+        Parameters
+        ----------
+        jobs : AsyncResult, str or iterable of them
+            Results, or ids of tasks; by default everything that is outstanding.
+        interval : float
+            Seconds between two updates.
+        timeout : float or None
+            Seconds; -1 and None wait for ever, 0 looks and does not wait.
+
         Raises
         ------
         TimeoutError
@@ -224,7 +304,15 @@ class AnyClient(ClientProtocol, Protocol):
         return
 
     def clear(self, targets: Targets = None, block: bool = True) -> AsyncResult:
-        """Empty the namespaces of the engines."""
+        """Empty the namespaces of the engines.
+
+        Parameters
+        ----------
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default all.
+        block : bool
+            Wait for the end.
+        """
         cleared: AsyncResult = self.direct_view("all" if targets is None else targets).clear()
         if block:
             cleared.get()

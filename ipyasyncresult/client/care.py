@@ -38,6 +38,15 @@ class EngineCare:
         What they run fails with ``EngineError`` (and is not tried again); what waits goes on.
         Without targets also engines that were given up, as they had died too often, come again.
 
+        Parameters
+        ----------
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default all.
+        block : bool
+            Wait until the new ones are up.
+        timeout : float or None
+            Seconds to wait for them.
+
         Returns
         -------
         dict

@@ -101,6 +101,15 @@ class Client(HubQuestions, EngineCare, AnyClient):
     ) -> None:
         """Wait until `n` engines are up.
 
+        Parameters
+        ----------
+        n : int, optional
+            By default one.
+        timeout : float or None
+            Seconds; -1 and None wait for ever, 0 looks and does not wait.
+        block
+            Taken for ipyparallel's sake; it changes nothing.
+
         Raises
         ------
         TimeoutError
@@ -173,6 +182,13 @@ class Client(HubQuestions, EngineCare, AnyClient):
     ) -> dict[str, str]:
         """Take back tasks that have not started; by default all of this client.
 
+        Parameters
+        ----------
+        jobs : AsyncResult, str or list of str, optional
+            A result, or ids of tasks.
+        targets, block
+            Taken for ipyparallel's sake; it changes nothing.
+
         Returns
         -------
         dict
@@ -219,7 +235,17 @@ class Client(HubQuestions, EngineCare, AnyClient):
     def send_signal(
         self, sig: int | str = signal.SIGINT, targets: Targets = None, block: bool = True
     ) -> dict[str, str]:
-        """Send a signal to engine processes; per engine ``'signalled'`` or why not."""
+        """Send a signal to engine processes; per engine ``'signalled'`` or why not.
+
+        Parameters
+        ----------
+        sig : int or str
+            Number or name, such as ``'SIGTERM'``.
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default all.
+        block
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         del block
         number = signal_number(sig)
         chosen = self.ids if targets is None else resolve_targets(targets, self.ids)
@@ -245,7 +271,13 @@ class Client(HubQuestions, EngineCare, AnyClient):
         return bool(self._connection.closed)
 
     def close(self, linger: float | None = None) -> None:
-        """Close the connection; idempotent.  Outstanding results resolve with ``HubError``."""
+        """Close the connection; idempotent.  Outstanding results resolve with ``HubError``.
+
+        Parameters
+        ----------
+        linger
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         del linger
         self._finalizer.detach()
         atexit.unregister(self._connection.close)

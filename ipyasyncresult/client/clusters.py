@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,17 +33,21 @@ from ipyasyncresult.wire.runtime import (
 )
 
 __all__ = [
+    "LOG",
     "ClusterInfo",
     "StoredCluster",
     "forget_stored",
     "list_clusters",
     "newest_persistent",
+    "read_log",
     "stop_cluster",
     "stored_clusters",
 ]
 
 _STOP_TIMEOUT = 5.0  # seconds
 _STORE = "store.db"
+LOG = "hub.log"
+"""In a cluster's folder: what its hub wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,24 @@ def _dead(described: ClusterFile, timeout: float) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def read_log(cluster_id: str, lines: int) -> tuple[list[str], int]:
+    """The last `lines` lines that the hub of a living cluster wrote, and where the file ends.
+
+    Raises
+    ------
+    HubError
+        When there is no such cluster, or it has no log.
+    """
+    if cluster_id not in {one.cluster_id for one in list_clusters()}:
+        raise HubError(f"no cluster {cluster_id!r} is running")
+    try:
+        with (cluster_folder(cluster_id) / LOG).open(errors="replace") as file:
+            last = deque(file, maxlen=lines)
+            return [line.rstrip("\n") for line in last], file.tell()
+    except FileNotFoundError:
+        raise HubError(f"cluster {cluster_id} has no log") from None
 
 
 def stored_clusters() -> list[StoredCluster]:

@@ -156,7 +156,18 @@ class DirectView(View):
         block: bool | None = None,
         label: str | None = None,
     ) -> Any:
-        """Run a file of this machine on each engine, in its namespace."""
+        """Run a file of this machine on each engine, in its namespace.
+
+        Parameters
+        ----------
+        filename : str
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default those of the view.
+        block : bool, optional
+            Wait for the end; by default as the view does.
+        label : str, optional
+            By default the view's.
+        """
         code = Path(filename).read_text(encoding="utf-8")
         return self.execute(code, False, targets, block, label)
 
@@ -169,7 +180,19 @@ class DirectView(View):
         block: bool | None = None,
         track: bool | None = None,
     ) -> Any:
-        """Set variables on each engine.  When it waits, it returns None."""
+        """Set variables on each engine.  When it waits, it returns None.
+
+        Parameters
+        ----------
+        ns : dict
+            Values by name.
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default those of the view.
+        block : bool, optional
+            Wait for the end; by default as the view does.
+        track
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         del track
         if not isinstance(ns, Mapping):
             raise TypeError(f"ns must be a dict of names and values, not {type(ns).__name__}")
@@ -202,11 +225,23 @@ class DirectView(View):
         return self._finish(self._call(namespace.pull, (wanted,), targets=targets), block)
 
     def get(self, key_s: str | Sequence[str]) -> Any:
-        """``pull`` that waits."""
+        """``pull`` that waits.
+
+        Parameters
+        ----------
+        key_s : str or list of str
+            Names of variables.
+        """
         return self.pull(key_s, block=True)
 
     def update(self, ns: Mapping[str, Any]) -> Any:
-        """``push`` as the view blocks."""
+        """``push`` as the view blocks.
+
+        Parameters
+        ----------
+        ns : dict
+            Values by name.
+        """
         return self.push(ns)
 
     def __getitem__(self, key: str) -> Any:
@@ -216,7 +251,15 @@ class DirectView(View):
         self.push({key: value}, block=True)
 
     def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
-        """Empty the namespace of each engine."""
+        """Empty the namespace of each engine.
+
+        Parameters
+        ----------
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default those of the view.
+        block : bool, optional
+            Wait for the end; by default as the view does.
+        """
         return self._finish(self._call(namespace.clear, targets=targets), block)
 
     def scatter(
@@ -241,6 +284,12 @@ class DirectView(View):
             ``'b'``: blocks, ``'r'``: like cards.
         flatten : bool
             A part of one item is given as the item itself.
+        targets : int, list of int, slice or 'all', optional
+            Engines; by default those of the view.
+        block : bool, optional
+            Wait for the end; by default as the view does.
+        track
+            Taken for ipyparallel's sake; it changes nothing.
         """
         del track
         partition = _partition(dist)
@@ -318,11 +367,26 @@ class DirectView(View):
     def imap(
         self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any
     ) -> Iterator[Any]:
-        """Map; iterate over the values as they come.  Options as for :meth:`map_async`."""
+        """Map; iterate over the values as they come.  Options as for :meth:`map_async`.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        **options
+        """
         return iter(self.map_async(f, *sequences, **options))
 
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
-        """Call ``f`` on each engine with its part of the sequences; join the results."""
+        """Call ``f`` on each engine with its part of the sequences; join the results.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        dist : str
+            How items are dealt out: ``'b'`` in blocks, ``'r'`` in turn.
+        """
         chosen, _ = self._chosen()
         return self._finish(parts_async(self, f, sequences, dist, chosen), None)
 

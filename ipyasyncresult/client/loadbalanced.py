@@ -158,7 +158,15 @@ class LoadBalancedView(View):
         )
 
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
-        """Call ``f`` with as many parts of the sequences as there are engines; join the results."""
+        """Call ``f`` with as many parts of the sequences as there are engines; join the results.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        dist : str
+            How items are dealt out: ``'b'`` in blocks, ``'r'`` in turn.
+        """
         return self._finish(parts_async(self, f, sequences, dist, None), None)
 
     def __len__(self) -> int:

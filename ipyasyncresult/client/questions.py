@@ -37,6 +37,13 @@ class HubQuestions:
 
         A map comes back as a map, with its shape, order and chunks.
 
+        Parameters
+        ----------
+        indices_or_msg_ids : int, str, list of them, or AsyncResult, optional
+            Numbers in the history (-1, the default, is the last call), ids, or a label.
+        block : bool
+            Wait for the end.
+
         Raises
         ------
         UnknownTaskError
@@ -156,7 +163,15 @@ class HubQuestions:
     def resubmit(
         self, indices_or_msg_ids: int | str | Sequence[int | str] | None = None, block: bool = False
     ) -> AsyncResult:
-        """Run failed, lost or aborted tasks again."""
+        """Run failed, lost or aborted tasks again.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : int, str, list of them, or AsyncResult, optional
+            Numbers in the history (-1, the default, is the last call), ids, or a label.
+        block : bool
+            Wait for the end.
+        """
         result = self.get_result(indices_or_msg_ids)
         result.wait()
         again = result.retry_failed()
@@ -171,7 +186,13 @@ class HubQuestions:
 
     def result_status(self, msg_ids: str | Sequence[str], status_only: bool = True) -> Any:
         """Which of the tasks are ``'completed'`` and which ``'pending'``; with
-        ``status_only=False`` also the values of those that are completed and good."""
+        ``status_only=False`` also the values of those that are completed and good.
+
+        Parameters
+        ----------
+        msg_ids : str or list of str
+        status_only : bool
+        """
         ids = [msg_ids] if isinstance(msg_ids, str) else list(msg_ids)
         rows = {row["msg_id"]: row for row in self._connection.ask("tasks", msg_ids=ids)}
         missing = [i for i in ids if i not in rows]
@@ -210,7 +231,15 @@ class HubQuestions:
         return found if keys is None else [{key: row.get(key) for key in keys} for row in found]
 
     def purge_results(self, jobs: Any = (), targets: Any = ()) -> int:
-        """Let the hub forget finished tasks: ids, results, or ``'all'``.  How many there were."""
+        """Let the hub forget finished tasks: ids, results, or ``'all'``.  How many there were.
+
+        Parameters
+        ----------
+        jobs : str, list of str or AsyncResult
+            Ids, a result, or ``'all'``.
+        targets
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         del targets
         if isinstance(jobs, str) and jobs == "all":
             ids = None
@@ -224,7 +253,13 @@ class HubQuestions:
     purge_hub_results = purge_results
 
     def purge_local_results(self, jobs: Any = (), targets: Any = ()) -> None:
-        """Nothing to do: a value lives as long as its result does.  ipyparallel's name."""
+        """Nothing to do: a value lives as long as its result does.  ipyparallel's name.
+
+        Parameters
+        ----------
+        jobs, targets
+            Taken for ipyparallel's sake; it changes nothing.
+        """
 
     def purge_everything(self) -> int:
         """Let the hub forget all finished tasks."""
@@ -241,7 +276,13 @@ class HubQuestions:
         return TaskLookup(lambda msg_id: self.get_result(msg_id).metadata)
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
-        """How many tasks wait, by engine, and how many wait for any (``'unassigned'``)."""
+        """How many tasks wait, by engine, and how many wait for any (``'unassigned'``).
+
+        Parameters
+        ----------
+        targets, verbose
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         del targets, verbose
         answer = self._connection.ask("queue_status")
         engines = {int(engine_id): about for engine_id, about in answer["engines"].items()}

@@ -124,7 +124,14 @@ class View:
         raise NotImplementedError
 
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call, wait, and return the value."""
+        """Call, wait, and return the value.
+
+        Parameters
+        ----------
+        f : callable
+        *args, **kwargs
+            For `f`.
+        """
         return self.apply_async(f, *args, **kwargs).get()
 
     def _finish(self, result: AsyncResult, block: bool | None) -> Any:
@@ -153,11 +160,27 @@ class View:
         raise NotImplementedError
 
     def map_sync(self, f: Callable[..., Any], *sequences: Iterable[Any], **options: Any) -> Any:
-        """Map, wait, and return the list of values."""
+        """Map, wait, and return the list of values.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        **options
+            As for :meth:`map_async`.
+        """
         return self.map_async(f, *sequences, **options).get()
 
     def map_parts(self, f: Callable[..., Any], *sequences: Iterable[Any], dist: str = "b") -> Any:
-        """Call ``f`` on each engine with its part of the sequences; join the results."""
+        """Call ``f`` on each engine with its part of the sequences; join the results.
+
+        Parameters
+        ----------
+        f : callable
+        *sequences : iterables
+        dist : str
+            How items are dealt out: ``'b'`` in blocks, ``'r'`` in turn.
+        """
         raise NotImplementedError
 
     def _submit_chunks(
@@ -243,15 +266,38 @@ class View:
         """Wait for results or ids, by default for everything outstanding; False on time-out.
 
         `timeout` is in seconds; -1 and None wait for ever.
+
+        Parameters
+        ----------
+        jobs : AsyncResult, str or iterable of them
+            Results, or ids of tasks; by default everything that is outstanding.
+        timeout : float or None
+            Seconds; -1 and None wait for ever, 0 looks and does not wait.
         """
         return self.client.wait(jobs, timeout)
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool = True) -> dict[str, str]:
-        """Take back tasks that have not started."""
+        """Take back tasks that have not started.
+
+        Parameters
+        ----------
+        jobs : AsyncResult, str or iterable of them
+            Results, or ids of tasks; by default all of the client.
+        targets, block
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         return self.client.abort(jobs, targets, block)
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool = False) -> AsyncResult:
-        """A result from the hub, by ids, by label or by number."""
+        """A result from the hub, by ids, by label or by number.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : int, str, list of them, or AsyncResult, optional
+            Numbers in the history (-1, the default, is the last call), ids, or a label.
+        block : bool
+            Wait for the end.
+        """
         return self.client.get_result(indices_or_msg_ids, block)
 
     @property
@@ -265,7 +311,13 @@ class View:
         return self.client.outstanding
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
-        """How many tasks wait."""
+        """How many tasks wait.
+
+        Parameters
+        ----------
+        targets, verbose
+            Taken for ipyparallel's sake; it changes nothing.
+        """
         return self.client.queue_status(targets, verbose)
 
     def spin(self) -> None:

@@ -42,6 +42,11 @@ def check_ready(
 ) -> Callable[Concatenate[SelfResult, P], R]:
     """Take in what has arrived, then call the method.
 
+    Parameters
+    ----------
+    f : callable
+        A method of a result.
+
     Raises
     ------
     TimeoutError
@@ -250,7 +255,13 @@ class AsyncResult(Waitable, Insight, Controllable):
         return self.get_dict(timeout=0)
 
     def exception(self, timeout: float | None = -1) -> BaseException | None:
-        """The error that ``get`` would raise, or None."""
+        """The error that ``get`` would raise, or None.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; -1 and None wait for ever, 0 looks and does not wait.
+        """
         check_timeout(timeout)  # a wrong argument is not an error of the tasks
         try:
             self.get(timeout)

@@ -123,6 +123,12 @@ class Insight:
 
         By default from the earliest of the first to the latest of the second.
 
+        Parameters
+        ----------
+        start, end : datetime or list of datetime
+        start_key, end_key : callable
+            Which one counts of several.
+
         Raises
         ------
         ValueError

@@ -102,6 +102,7 @@ class AsyncMapResult(AsyncResult):
         return_exceptions: bool = False,
         return_when: ReturnWhen | None = None,
     ) -> Any:
+        """As :meth:`AsyncResult.get`: the values in the order of the items."""
         left = check_timeout(timeout)
         if return_when is None and any(record.items >= _MANY for record in self.records):
             left = self._decode_what_comes(left)

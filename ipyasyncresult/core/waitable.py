@@ -106,6 +106,11 @@ class Waitable:
         """Wait until all outputs are there; True when they are.
 
         Outputs and result travel in one ordered stream: a finished task's outputs are there.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; -1 and None wait for ever, 0 looks and does not wait.
         """
         return self._wait(check_timeout(timeout))
 

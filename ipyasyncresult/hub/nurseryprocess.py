@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import subprocess
@@ -93,6 +94,8 @@ def _become_nursery(line: socket, printed: IO[bytes]) -> NoReturn:
         for number, file in enumerate((nothing, nothing, printed.fileno())):
             os.dup2(file, number)
         os.close(nothing)
+        printed.close()
+        gc.enable()  # which the hub does without
         sys.argv[1:] = [str(line.fileno())]
         runpy.run_module(NURSERY, run_name="__main__", alter_sys=True)
         code = 0

@@ -13,7 +13,7 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from ipyasyncresult.client.client import Client
-from ipyasyncresult.client.clusters import stop_cluster
+from ipyasyncresult.client.clusters import read_log, stop_cluster
 from ipyasyncresult.client.reading import (
     call_ids,
     outputs_of,
@@ -39,6 +39,7 @@ __all__ = [
     "ClustersHandler",
     "InterruptHandler",
     "JsonHandler",
+    "LogHandler",
     "TaskHandler",
     "TasksHandler",
 ]
@@ -215,6 +216,18 @@ class TaskHandler(JsonHandler):
     async def get(self, cluster_id: str, msg_id: str) -> None:
         """What it printed, as text, and how it failed."""
         self.answer(await self.ask(cluster_id, _read_task, msg_id))
+
+
+class LogHandler(JsonHandler):
+    """``/api/clusters/ID/log?lines=200``."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, cluster_id: str) -> None:
+        """The last lines that the hub wrote: engines that died, messages that were dropped."""
+        most = self.number("lines", 200, 10_000)
+        lines, _ = await self.translated(lambda: self.bridge.run(read_log, cluster_id, most))
+        self.answer({"cluster_id": cluster_id, "lines": lines})
 
 
 class AbortHandler(JsonHandler):

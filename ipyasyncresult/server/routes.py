@@ -27,6 +27,7 @@ def routes(base_url: str) -> list[tuple[str, Any]]:
         (rf"{_CLUSTER}/calls", handlers.CallsHandler),
         (rf"{_CLUSTER}/calls/{_ID}/tasks", handlers.TasksHandler),
         (rf"{_CLUSTER}/tasks/{_ID}", handlers.TaskHandler),
+        (rf"{_CLUSTER}/log", handlers.LogHandler),
         (rf"{_CLUSTER}/abort", handlers.AbortHandler),
         (rf"{_CLUSTER}/interrupt", handlers.InterruptHandler),
         (r"/api/events", EventsHandler),

@@ -92,8 +92,8 @@ def runtime_folder() -> Path:
     return folder
 
 
-def check_private(path: Path) -> None:
-    """Refuse a folder that is not ours alone.
+def check_private(path: Path, *, file: bool = False) -> None:
+    """Refuse a folder, or a `file`, that is not ours alone, as ssh does.
 
     Raises
     ------
@@ -101,12 +101,15 @@ def check_private(path: Path) -> None:
         With the command that mends it.
     """
     info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode):
-        raise RuntimeFolderError(f"{path} must be a folder, not a link or a file: remove it")
+    fits = stat.S_ISREG(info.st_mode) if file else stat.S_ISDIR(info.st_mode)
+    if not fits:
+        wanted, other = ("file", "folder") if file else ("folder", "file")
+        raise RuntimeFolderError(f"{path} must be a {wanted}, not a link or a {other}: remove it")
     if info.st_uid != os.getuid():
         raise RuntimeFolderError(f"{path} belongs to user {info.st_uid}, not to you: remove it")
     if info.st_mode & 0o077:
-        raise RuntimeFolderError(f"others may enter {path}: run  chmod 700 {path}")
+        does, mode = ("read", "600") if file else ("enter", "700")
+        raise RuntimeFolderError(f"others may {does} {path}: run  chmod {mode} {path}")
 
 
 def new_cluster_id() -> str:

@@ -14,21 +14,19 @@ in libzmq, nowhere else: not in settings, arguments, the environment, logs or me
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import zmq
 
-from ipyasyncresult.wire.runtime import RuntimeFolderError, socket_url
+from ipyasyncresult.wire.runtime import RuntimeFolderError, check_private, socket_url
 
 __all__ = [
     "MAX_FRAME",
     "ROLES",
     "Doors",
     "KeyPair",
-    "check_private_file",
     "check_transport",
     "connect_to_hub",
     "make_keys",
@@ -99,23 +97,6 @@ def check_transport(transport: str, interface: str) -> str:
 # -- keys ------------------------------------------------------------------------------------------
 
 
-def check_private_file(path: Path) -> None:
-    """Refuse a file that somebody else wrote or may read, as ssh does.
-
-    Raises
-    ------
-    RuntimeFolderError
-        With the command that mends it.
-    """
-    info = path.lstat()
-    if not stat.S_ISREG(info.st_mode):
-        raise RuntimeFolderError(f"{path} must be a file, not a link or a folder: remove it")
-    if info.st_uid != os.getuid():
-        raise RuntimeFolderError(f"{path} belongs to user {info.st_uid}, not to you: remove it")
-    if info.st_mode & 0o077:
-        raise RuntimeFolderError(f"others may read {path}: run  chmod 600 {path}")
-
-
 def make_keys(folder: Path, role: str) -> KeyPair:
     """The key pair of a role; what was there before is kept, so that who is connected stays so."""
     path = _key_file(folder, role)
@@ -138,7 +119,7 @@ def read_keys(folder: Path, role: str) -> KeyPair:
     """
     path = _key_file(folder, role)
     try:
-        check_private_file(path)
+        check_private(path, file=True)
         public, secret = path.read_bytes().split()
     except FileNotFoundError:
         raise RuntimeFolderError(f"there is no key for a {role} in {folder}") from None
@@ -173,7 +154,7 @@ def read_doors(folder: Path) -> Doors | None:
     """
     path = folder / _DOORS
     try:
-        check_private_file(path)
+        check_private(path, file=True)
         return msgspec.json.decode(path.read_bytes(), type=Doors)
     except (FileNotFoundError, msgspec.DecodeError):
         return None

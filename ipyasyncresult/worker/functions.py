@@ -12,6 +12,7 @@ from collections.abc import Callable
 from math import inf
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
+from weakref import ref
 
 import cloudpickle
 
@@ -49,9 +50,7 @@ __all__ = [
 
 # Only functions that travel by name are kept: their bytes never go stale.  One that travels by
 # value may see other globals at the next call.
-_by_name: dict[Any, bytes] = {}
-_MANY = 1024
-"""Functions that are kept; their modules hold them as well."""
+_by_name: dict[ref[Any], bytes] = {}  # as a WeakKeyDictionary, whose `get` is Python
 _CACHEABLE = frozenset({FunctionType, BuiltinFunctionType, type})  # compared by identity
 
 
@@ -67,18 +66,20 @@ def dump_function(function: Callable[..., Any] | Reference) -> bytes:
     """
     cacheable = type(function) in _CACHEABLE
     if cacheable:
-        data = _by_name.get(function)
+        data = _by_name.get(ref(function))
         if data is not None:
             return data
     if not isinstance(function, Reference | Callable):
         raise TypeError(f"function must be callable, not {type(function).__name__}")
     if cacheable and _is_importable(function):
         data = pickle.dumps(function, 5)
-        if len(_by_name) >= _MANY:
-            _by_name.clear()
-        _by_name[function] = data
+        _by_name[ref(function, _forget)] = data
         return data
     return _dump_by_value(function)
+
+
+def _forget(gone: ref[Any]) -> None:
+    _by_name.pop(gone, None)
 
 
 def _dump_by_value(function: object) -> bytes:

@@ -177,7 +177,12 @@ def test_what_ended_clusters_stored_is_forgotten_on_request(
     [
         (["frobnicate"], "no command 'frobnicate'"),
         (["start", "--engine-count", "3"], "engine-count"),
-        (["start", "-n", "many"], "expected an int, not the str 'many'"),
+        (["start", "--ClusterOptions.engines=3"], "no option --ClusterOptions.engines"),
+        (["start", "--turbo"], "no option --turbo"),
+        (["start", "-n", "many"], "-n expected an int, not the str 'many'"),
+        (["start", "-n", "-4"], "-n should not be less than 0"),
+        (["start", "--idle"], "--idle needs a value"),
+        (["results", "--limit", "many"], "-n expected an int"),
         (["start", "4"], "options only, not '4'"),
         (["status", "a", "b"], "one name at most"),
         (["stop", "a", "--all"], "not both"),

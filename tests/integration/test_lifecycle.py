@@ -20,7 +20,7 @@ import pytest
 
 import ipyasyncresult as ipar
 from ipyasyncresult.errors import HubError, StartError
-from ipyasyncresult.wire.runtime import cluster_folder
+from ipyasyncresult.wire.runtime import cluster_folder, ends_within
 from tests.integration.conftest import hub_of, processes_of
 
 if TYPE_CHECKING:
@@ -427,3 +427,37 @@ def test_every_client_of_a_cluster_hears_of_its_engines() -> None:
         other.wait_for_engines(2, timeout=30)
         assert other.ids == client.ids == [0, 1]
         assert other.engines[1]["pid"] == client.engines[1]["pid"]
+
+
+# -------------------------------------------------------------------------------------- the start
+
+
+def test_what_kept_the_parent_of_engines_from_starting_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lamehub.py").write_text(
+        """
+from ipyasyncresult.hub import nurseryprocess
+from ipyasyncresult.hub.__main__ import main
+
+if __name__ == "__main__":
+    nurseryprocess.NURSERY = "lamenursery"
+    main()
+"""
+    )
+    (tmp_path / "lamenursery.py").write_text("raise OSError('no nursery today')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    cluster = ipar.Cluster(n=1)
+    cluster.hub_module = "lamehub"
+    with pytest.raises(StartError, match="no nursery today"):
+        cluster.start_and_connect_sync()
+    assert not cluster_folder(cluster.cluster_id).exists()
+
+
+def test_the_end_of_a_process_is_seen_whoever_its_parent_is() -> None:
+    with subprocess.Popen(["sleep", "300"]) as process:
+        assert not ends_within(process.pid, 0)
+        process.kill()
+        assert ends_within(process.pid)  # a zombie has ended
+        process.wait()
+        assert ends_within(process.pid, 0)

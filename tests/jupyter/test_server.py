@@ -6,17 +6,15 @@ import itertools
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 
 from ipyasyncresult import Client, Cluster, connect
 from ipyasyncresult.wire.runtime import cluster_folder
-from tests.integration.conftest import Gate
+from tests.integration.conftest import Gate, _test_code_travels_by_value  # noqa: F401  a fixture
 from tests.jupyter.jupyterserver import Answer, Browser, JupyterServer, jupyter_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -29,16 +27,6 @@ def server(runtime_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     root, home = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("home")
     with jupyter_server(root, home) as started:
         yield started
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tasks_travel_by_value() -> Iterator[None]:
-    modules = [sys.modules[__name__], sys.modules[Gate.__module__]]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    yield
-    for module in modules:
-        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +97,14 @@ def test_calls_tasks_outputs_and_failures_are_read(script: Browser, client: Clie
     assert task["error"]["message"].startswith(HOSTILE)
     assert "in work" in task["error"]["traceback"]
     assert script.send("GET", "/api/clusters/lab/calls?skip=1").json() == []
+
+
+def test_what_a_hub_wrote_is_read(script: Browser, client: Client) -> None:
+    log = cluster_folder("lab") / "hub.log"
+    with log.open("a") as file:
+        file.write(f"one\n{HOSTILE}\n")
+    answer = script.send("GET", "/api/clusters/lab/log?lines=2")
+    assert answer.json() == {"cluster_id": "lab", "lines": ["one", HOSTILE]}
 
 
 def test_a_cluster_is_started_and_stopped(script: Browser) -> None:
@@ -194,6 +190,8 @@ def test_a_cluster_that_ends_ends_its_events(script: Browser) -> None:
         ("GET", "/api/clusters/%2e%2e%2fsecret", None, 404),
         ("GET", "/api/clusters/lab/tasks/nothing", None, 404),
         ("GET", "/api/clusters/lab/calls/nothing/tasks", None, 404),
+        ("GET", "/api/clusters/nothing/log", None, 404),
+        ("GET", "/api/clusters/lab/log?lines=all", None, 400),
         ("GET", "/api/clusters/lab/calls?limit=many", None, 400),
         ("GET", "/api/clusters/lab/calls?limit=100000", None, 400),
         ("GET", "/api/clusters/lab/calls?limit=٣", None, 400),
@@ -238,6 +236,7 @@ READING = [
     "/api/clusters/lab/calls",
     "/api/clusters/lab/calls/x/tasks",
     "/api/clusters/lab/tasks/x",
+    "/api/clusters/lab/log",
     "/api/events",
 ]
 CHANGING = [

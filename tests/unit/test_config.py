@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,20 @@ def test_a_cluster_is_made_as_the_file_says_unless_the_call_does(folder: Path) -
     assert Cluster(n=0).n == 0
     with pytest.raises(TypeError, match="must be a number of engines"):
         Cluster("3")  # type: ignore[arg-type]
+
+
+def test_every_option_of_a_cluster_may_be_configured_and_has_the_same_default(folder: Path) -> None:
+    given = inspect.signature(Cluster.__init__).parameters
+    taken = {name: one.default for name, one in given.items() if one.default is not one.empty}
+    of_one_cluster = {"cluster_id", "persist"}
+    traits = ClusterOptions.class_own_traits(config=True)
+    assert {name: one.default_value for name, one in traits.items()} == {
+        name: default for name, default in taken.items() if name not in of_one_cluster
+    }
+    write(folder, "c.ClusterOptions.transport = 'tcp'\nc.ClusterOptions.arrays_limit = 0\n")
+    assert Cluster().transport == "tcp"
+    assert Cluster(transport="ipc").transport == "ipc"
+    assert Cluster()._arrays_limit == 0
 
 
 def test_magics_have_their_options_from_the_file(folder: Path, shell: InteractiveShell) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import operator
+import sys
 import threading
+import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,6 +64,17 @@ def test_an_importable_function_travels_by_name() -> None:
 
 def test_the_bytes_of_an_importable_function_are_made_once() -> None:
     assert dump_function(math.cos) is dump_function(math.cos)
+
+
+def test_a_function_whose_module_is_gone_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("soon_gone")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("def f(): return 1", vars(module))
+    gone = weakref.ref(module.f)
+    assert dump_function(module.f) is dump_function(module.f)
+    del module.f
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_function_that_travels_by_value_is_written_anew_each_time() -> None:

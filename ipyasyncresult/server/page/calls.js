@@ -15,6 +15,21 @@ export class Calls {
     older.addEventListener("click", () => this.load(this.rows.size));
   }
 
+  // How many tasks of each call run, by its id: engines know, the counts of a call do not.
+  takeRunning(running) {
+    for (const [callId, row] of this.rows) {
+      const count = running.get(callId) ?? 0;
+      if (row.running === count) continue;
+      row.running = count;
+      row.update(row.call);
+    }
+  }
+
+  // `now` is the hub's.
+  paint(now) {
+    for (const row of this.rows.values()) row.paint(now);
+  }
+
   show(clusterId) {
     this.clusterId = clusterId;
     this.rows.clear();
@@ -60,11 +75,11 @@ export class Calls {
 
 class CallRow {
   constructor(calls, callId) {
-    Object.assign(this, { calls, callId, shown: 0, failedOnly: false });
+    Object.assign(this, { calls, callId, shown: 0, failedOnly: false, running: 0 });
     this.opens = button("", () => this.toggle(), { class: "opens", "aria-expanded": "false" });
     this.bar = element("div", { class: "segments", role: "img" });
     this.tasks = element("td");
-    this.submitted = element("td");
+    this.submitted = element("td", { class: "when" });
     this.took = element("td", { class: "number" });
     this.abort = button("Stop queued", () => calls.act(callId, "abort"), { class: "small" });
     this.interrupt = button("Interrupt", () => calls.act(callId, "interrupt"), { class: "small" });
@@ -83,23 +98,31 @@ class CallRow {
   update(call) {
     this.call = call;
     this.updated = performance.now();
-    const name = call.label || call.fname || "(no name)";
+    const name = call.label || call.fname || "a single call";
+    const running = Math.min(this.running, call.counts.pending ?? 0);
+    const counts = { ...call.counts, running, pending: (call.counts.pending ?? 0) - running };
+    if (call.counts.running) counts.running = call.counts.running; // a single one's own state
     set(this.opens, name);
     this.opens.title = `${name} ${call.call_id}`;
-    const parts = STATES.filter((state) => call.counts[state]);
+    const parts = STATES.filter((state) => counts[state]);
     this.bar.replaceChildren(...parts.map((state) => {
       const part = element("i", { class: state });
-      part.style.flexGrow = call.counts[state];
+      part.style.flexGrow = counts[state];
       return part;
     }));
-    const said = parts.map((state) => `${call.counts[state].toLocaleString()} ${WORDS[state]}`).join(", ");
-    this.bar.setAttribute("aria-label", said);
-    set(this.tasks, said);
-    this.tasks.classList.toggle("bad", Boolean(call.counts.error || call.counts.lost));
+    const words = parts.map((state) => `${counts[state].toLocaleString()} ${WORDS[state]}`);
+    this.bar.setAttribute("aria-label", words.join(", "));
+    this.tasks.replaceChildren(...parts.map((state, index) => element(
+      "span", ["error", "lost"].includes(state) ? { class: "bad" } : {},
+      words[index] + (index < parts.length - 1 ? ", " : ""))));
     set(this.submitted, clock(call.submitted));
-    set(this.took, call.completed === null ? "" : seconds(call.completed - call.submitted));
-    const open = Boolean(call.counts.pending || call.counts.running);
-    this.abort.hidden = this.interrupt.hidden = !open;
+    this.open = Boolean(counts.pending || counts.running);
+    if (!this.open) set(this.took, call.completed === null ? "" : seconds(call.completed - call.submitted));
+    this.abort.hidden = this.interrupt.hidden = !this.open;
+  }
+
+  paint(now) {
+    if (this.open) set(this.took, seconds(Math.max(0, now - this.call.submitted)));
   }
 
   toggle() {

@@ -49,6 +49,11 @@ function takeNews(news) {
   if (state.silent) setSilent("");
   lanes.take(news);
   for (const call of news.calls) calls.take(call);
+  const running = new Map();
+  for (const { task } of news.engines) {
+    if (task) running.set(task.call_id, (running.get(task.call_id) ?? 0) + 1);
+  }
+  calls.takeRunning(running);
   state.dirty = true;
 }
 
@@ -65,6 +70,7 @@ function choose(clusterId) {
   if (clusterId !== null) {
     history.replaceState(null, "", `#${encodeURIComponent(clusterId)}`);
     calls.show(clusterId);
+    find("log").open = false;
   }
   showClusters();
   listen();
@@ -115,6 +121,7 @@ function paint(now) {
   if (now - painted >= PERIOD && state.news) {
     painted = now;
     lanes.paint();
+    calls.paint(Date.now() / 1000 + lanes.offset);
     if (state.dirty) showNumbers();
     state.dirty = false;
   }
@@ -187,6 +194,19 @@ find("start").addEventListener("submit", async (event) => {
   }
   press.disabled = false;
 });
+
+async function showLog() {
+  const { chosen } = state;
+  if (!find("log").open || chosen === null) return;
+  try {
+    const { lines } = await api(`clusters/${chosen}/log?lines=200`);
+    if (chosen === state.chosen) set(find("log-lines"), lines.join("\n") || "Nothing: all is well.");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+find("log").addEventListener("toggle", showLog);
 
 // A tab that nobody looks at reads nothing: browsers allow few open connections to a server.
 document.addEventListener("visibilitychange", () => {

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import cloudpickle
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -15,7 +13,7 @@ from ipyasyncresult import Client, Cluster
 from ipyasyncresult.client.clusters import stop_cluster
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire.runtime import cluster_folder
-from tests.integration.conftest import Gate
+from tests.integration.conftest import Gate, _test_code_travels_by_value  # noqa: F401  a fixture
 from tests.jupyter.jupyterserver import jupyter_server
 from tests.jupyter.lab import Lab, keep_picture
 
@@ -30,16 +28,6 @@ HOSTILE = [
     "\x1b[31mred\x1b]0;hacked\x07\u202egnp.exe",
     "{{constructor.constructor(\"document.title='hacked'\")()}}",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tasks_travel_by_value() -> Iterator[None]:
-    modules = [sys.modules[__name__], sys.modules[Gate.__module__]]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    yield
-    for module in modules:
-        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +124,7 @@ def test_queued_work_is_taken_back_and_running_work_interrupted(
     gate = Gate(tmp_path / "gate")
     result = client.load_balanced_view().map_async(hold, [gate] * 5, chunksize=1)
     expect(page.locator("#lanes .dot.running")).to_have_count(2)
-    row = page.locator("#calls tr", has_text="5 open").first
+    row = page.locator("#calls tr", has_text="2 running, 3 open").first
     row.get_by_role("button", name="Stop queued").click()
     expect(page.get_by_role("status")).to_have_text("3 tasks taken back")
     page.get_by_role("button", name="Interrupt what engine 0 runs").click()
@@ -145,6 +133,15 @@ def test_queued_work_is_taken_back_and_running_work_interrupted(
     expect(page.locator("#calls tr").first).to_contain_text("2 failed, 3 aborted")
     result.wait(timeout=20)
     assert result.ready()
+
+
+def test_what_the_hub_wrote_is_shown_as_text(page: Page, client: Client) -> None:
+    with (cluster_folder("grid") / "hub.log").open("a") as file:
+        file.write(f"{HOSTILE[0]}\n")
+    page.get_by_text("What the hub wrote").click()
+    expect(page.locator("#log-lines")).to_contain_text(HOSTILE[0])
+    assert page.locator("#log img").count() == 0
+    page.get_by_text("What the hub wrote").click()
 
 
 def test_it_is_readable_in_the_dark(page: Page, client: Client) -> None:
