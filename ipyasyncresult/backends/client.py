@@ -74,8 +74,8 @@ class BackendClient(RemembersTasks):
         When this raises, they are taken out again."""
         raise NotImplementedError
 
-    def _abort(self, entries: list[Entry]) -> dict[str, str]:
-        """Take back what has not started; per task ``'aborted'`` or ``'running'``."""
+    def _abort(self, msg_ids: list[str]) -> None:
+        """Take back those of these unfinished tasks that have not started."""
         raise NotImplementedError
 
     def _release(self) -> None:
@@ -239,15 +239,11 @@ class BackendClient(RemembersTasks):
         """
         del targets, block
         ids = list(self.ledger.outstanding) if jobs is None else ids_of(jobs)
-        fate = {
-            msg_id: "finished" if msg_id in self._known else "unknown"
-            for msg_id in ids
-            if msg_id not in self._entries
-        }
-        entries = [self._entries[msg_id] for msg_id in ids if msg_id in self._entries]
-        if entries:
-            fate.update(self._abort(entries))
-        return fate
+        records = {msg_id: self._known.get(msg_id) for msg_id in ids}
+        unfinished = [i for i, record in records.items() if record and record.received is None]
+        if unfinished:
+            self._abort(unfinished)
+        return {msg_id: _fate(record, msg_id in unfinished) for msg_id, record in records.items()}
 
     def _take_back(self, msg_ids: Sequence[str]) -> None:
         with self.ledger.batch() as batch:
@@ -305,6 +301,15 @@ class BackendClient(RemembersTasks):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.engine_count()} engines"
         return f"<{type(self).__name__}({self.cluster_id}): {state}>"
+
+
+def _fate(record: TaskRecord | None, was_unfinished: bool) -> str:
+    """What became of a task that was to be taken back."""
+    if record is None:
+        return "unknown"
+    if was_unfinished and record.status is Status.ABORTED:
+        return "aborted"
+    return "running" if record.received is None else "finished"
 
 
 def reattach_to_backend(cluster_id: str, address: str | None, msg_ids: Any) -> AsyncResult:

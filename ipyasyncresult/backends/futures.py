@@ -17,7 +17,6 @@ from typing import Any
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.capabilities import Capabilities
-from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import EngineError, TaskAborted
 from ipyasyncresult.worker.guest import Delivery, run_all, run_all_in_thread
 
@@ -174,8 +173,8 @@ class ExecutorClient(BackendClient):
 
     # -- control ---------------------------------------------------------------------------------
 
-    def _abort(self, entries: list[Entry]) -> dict[str, str]:
-        wanted = {entry.record.msg_id for entry in entries}
+    def _abort(self, msg_ids: list[str]) -> None:
+        wanted = set(msg_ids)
         with self._lock:
             back = [entry.record.msg_id for entry in self._queue if entry.record.msg_id in wanted]
             taken = set(back)
@@ -186,20 +185,9 @@ class ExecutorClient(BackendClient):
             # All or nothing: a batch is one call of the pool's.
             if all(entry.record.msg_id in wanted for entry in batch):
                 future.cancel()
-        return {
-            entry.record.msg_id: _fate(entry) for entry in entries
-        }  # fmt: skip
 
-    def shutdown(
-        self,
-        targets: Any = "all",
-        restart: bool = False,
-        hub: bool = True,
-        block: bool = True,
-        timeout: float = 5.0,
-    ) -> None:
-        """Shut the executor down, and close."""
-        del targets, restart, hub, timeout
+    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
+        del targets, hub
         self.close()
         self.executor_.shutdown(wait=block)
 
@@ -209,13 +197,6 @@ class ExecutorClient(BackendClient):
             under_way = list(self._under_way)
         for future in under_way:
             future.cancel()
-
-
-def _fate(entry: Entry) -> str:
-    status = entry.record.status
-    if status is Status.ABORTED:
-        return "aborted"
-    return "running" if entry.record.received is None else "finished"
 
 
 def translate(error: BaseException) -> BaseException:

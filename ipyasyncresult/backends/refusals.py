@@ -18,6 +18,8 @@ __all__ = ["RefusesByDefault"]
 class RefusesByDefault(AnyClient):
     """A backend that can do one of these does it in a method of its own."""
 
+    _ends_single_engines = False
+
     def _refuse_unless(self, capability: str, what: str) -> None:
         if not getattr(self.capabilities, capability):
             raise CapabilityError(f"{self.capabilities.backend} cannot give {what}")
@@ -64,3 +66,33 @@ class RefusesByDefault(AnyClient):
     ) -> dict[str, str]:
         """Send a signal to engine processes."""
         raise CapabilityError(f"{self.capabilities.backend} cannot signal its workers")
+
+    def shutdown(
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = True,
+        block: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        """End the cluster, and close.
+
+        Raises
+        ------
+        CapabilityError
+            When only certain engines shall end, or be restarted, and this backend cannot.
+        """
+        del timeout
+        if restart:
+            raise CapabilityError(f"{self.capabilities.backend} cannot restart its engines")
+        if targets != "all" and not self._ends_single_engines:
+            raise CapabilityError(
+                f"{self.capabilities.backend} cannot end single engines: targets must be 'all'"
+            )
+        self._shut_down(targets, hub, block)
+        if targets == "all":
+            self.close()
+
+    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
+        """End the cluster, or as much of it as is asked for."""
+        raise NotImplementedError

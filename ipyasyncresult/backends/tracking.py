@@ -36,6 +36,10 @@ CAPABILITIES = Capabilities(
 )
 
 
+_LATE_OUTPUTS = 1.0
+"""Seconds after a result of ipyparallel's in which its outputs must come."""
+
+
 def track(futures: Iterable[Any] | Any, *, fname: str = "futures") -> TrackedResult:
     """A result over futures submitted elsewhere, with progress, errors and the widget.
 
@@ -115,7 +119,7 @@ class _Tracker(BackendClient):
     def engine_count(self) -> int:
         return 1
 
-    def shutdown(self, *_: Any, **__: Any) -> None:
+    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
         """Nothing: the futures are others'."""
 
     def over(self, futures: list[Any], fname: str) -> TrackedResult:
@@ -133,7 +137,19 @@ class _Tracker(BackendClient):
 
     def _take(self, msg_id: str, future: Any) -> None:
         """Any thread.  Nothing may escape: nobody would catch it."""
-        self._futures.pop(msg_id, None)
+        try:
+            is_waiting = _wait_for_outputs(
+                future, functools.partial(self._take_now, msg_id, future)
+            )
+        except Exception:  # noqa: BLE001  then without them
+            is_waiting = False
+        if not is_waiting:
+            self._take_now(msg_id, future)
+
+    def _take_now(self, msg_id: str, future: Any) -> None:
+        """Once per future: the second call finds nothing to do."""
+        if self._futures.pop(msg_id, None) is None:
+            return
         value: Any = None
         error: BaseException | None = None
         outputs: list[Output] = []
@@ -145,38 +161,50 @@ class _Tracker(BackendClient):
                 outputs = _outputs_of(future, self.ledger.clock)
         except BaseException as raised:  # noqa: BLE001  whatever the task raised
             error = raised
-        cancelled = isinstance(error, concurrent.futures.CancelledError)
+        lost = None if error is None else _lost(future, error, msg_id)
         with self.ledger.batch() as batch:
             batch.output(msg_id, outputs)
-            if cancelled:
-                batch.finish(msg_id, Status.ABORTED, error=TaskAborted(msg_id))
+            if lost is not None:
+                self._lose(batch, msg_id, lost)
             else:
                 status = Status.DONE if error is None else Status.FAILED
                 batch.finish(msg_id, status, raw=(value, error))
 
-    def abort(self, jobs: Any = None, targets: Any = None, block: bool = True) -> dict[str, str]:
-        """Cancel futures that have not started."""
-        del targets, block
-        if jobs is None:
-            ids = list(self._futures)
-        else:
-            ids = [jobs] if isinstance(jobs, str) else list(getattr(jobs, "msg_ids", jobs))
-        fate = {}
-        for msg_id in ids:
+    def _abort(self, msg_ids: list[str]) -> None:
+        for msg_id in msg_ids:
             future = self._futures.get(msg_id)
-            if future is None:
-                fate[msg_id] = "finished" if msg_id in self._known else "unknown"
-            else:
-                cancel: Callable[[], Any] = future.cancel
-                fate[msg_id] = "running" if cancel() is False else "aborted"
-        return fate
+            if future is not None:
+                future.cancel()
+
+
+def _lost(future: Any, error: BaseException, msg_id: str) -> BaseException | None:
+    """The error of a task that did not come to an end of its own; None for what it raised."""
+    if isinstance(error, concurrent.futures.CancelledError):
+        return TaskAborted(msg_id)
+    if hasattr(future, "msg_ids"):
+        from ipyasyncresult.backends.ipyparallel.translation import translate
+
+        return translate(error, msg_id)
+    return None
+
+
+def _wait_for_outputs(future: Any, take: Callable[[], None]) -> bool:
+    """Call `take` when the outputs of an AsyncResult of ipyparallel's are there, or too late.
+
+    Its callbacks come in the thread that receives outputs: there nobody may wait for them.
+    """
+    if not hasattr(future, "msg_ids") or future.wait_for_output(0):
+        return False
+    loop = future._client._io_loop
+    loop.add_callback(loop.call_later, _LATE_OUTPUTS, take)
+    future._output_future.add_done_callback(lambda _: take())
+    return True
 
 
 def _outputs_of(future: Any, clock: Callable[[], float]) -> list[Output]:
     """What an AsyncResult of ipyparallel's has of outputs; other futures have none."""
     if not hasattr(future, "msg_ids"):
         return []
-    future.wait_for_output(1)
     found = future.metadata
     outputs: list[Output] = []
     for about in found if isinstance(found, list) else [found]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import cloudpickle
 import pytest
 
 import ipyasyncresult as ipar
+from ipyasyncresult import _make_presenter
 from ipyasyncresult.backends import capabilities
 from ipyasyncresult.backends.joblib import joblib_results
 from ipyasyncresult.backends.protocol import known_backends
+from ipyasyncresult.core.presenter import PlainPresenter, install_presenter
 from ipyasyncresult.errors import CapabilityError, EngineError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -158,8 +162,33 @@ def test_tracked_futures_can_be_taken_back() -> None:
 # --------------------------------------------------------------------------------------- joblib
 
 
+class Noting(PlainPresenter):
+    """Notes what is shown live."""
+
+    def __init__(self) -> None:
+        self.shown: list[ipar.AsyncResult] = []
+
+    def show_live(self, result: ipar.AsyncResult) -> AbstractContextManager[None]:
+        self.shown.append(result)
+        return super().show_live(result)
+
+
+@contextmanager
+def over_a_pool() -> Iterator[Any]:
+    context = multiprocessing.get_context("spawn")
+    with (
+        concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool,
+        ipar.connect(pool) as client,
+    ):
+        yield client
+
+
 @pytest.mark.slow
-def test_a_grid_search_runs_on_engines_and_keeps_outputs() -> None:
+@pytest.mark.timeout(180)  # every worker imports scikit-learn
+@pytest.mark.parametrize("engines", [lambda: ipar.Cluster(n=2), over_a_pool], ids=["own", "pool"])
+def test_a_grid_search_runs_on_engines_is_shown_and_keeps_outputs(
+    engines: Callable[[], AbstractContextManager[Any]],
+) -> None:
     import joblib
     import numpy as np
     from sklearn.dummy import DummyClassifier
@@ -173,13 +202,19 @@ def test_a_grid_search_runs_on_engines_and_keeps_outputs() -> None:
     ipar.register_joblib_backend()
     data, labels = np.arange(40).reshape(20, 2), np.arange(20) % 2
     search = GridSearchCV(Speaking(), {"strategy": ["prior", "uniform"]}, cv=3, refit=False)
-    with (
-        ipar.Cluster(n=2) as client,
-        joblib.parallel_config(backend="ipyasyncresult", client=client),
-    ):
-        search.fit(data, labels)
+    presenter = Noting()
+    install_presenter(lambda: presenter)
+    try:
+        with (
+            engines() as client,
+            joblib.parallel_config(backend="ipyasyncresult", client=client),
+        ):
+            search.fit(data, labels)
+    finally:
+        install_presenter(_make_presenter)
     assert len(search.cv_results_["mean_test_score"]) == 2
     result = joblib_results()[-1]
     assert result.ready()
+    assert presenter.shown == [result]
     said = "".join(result.stdout)
     assert said.count("fitting prior") == said.count("fitting uniform") == 3

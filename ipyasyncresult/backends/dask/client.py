@@ -19,7 +19,6 @@ from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
-from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import StartError, TimeoutError, VersionMismatch
 from ipyasyncresult.worker import guest
 
@@ -207,29 +206,18 @@ class DaskClient(TakesDeliveries):
         job = Job(entry.record.msg_id, self.session, work)
         return pickle.dumps(job, 5, buffer_callback=large.append), large
 
-    def _abort(self, entries: list[Entry]) -> dict[str, str]:
-        ids = [entry.record.msg_id for entry in entries]
+    def _abort(self, msg_ids: list[str]) -> None:
         running = {key for keys in self.dask.run(executing_keys).values() for key in keys}
-        waiting = [i for i in ids if i not in running and i in self._futures]
+        waiting = [i for i in msg_ids if i not in running and i in self._futures]
         futures = [self._futures[i] for i in waiting if self._futures[i].status == "pending"]
         if futures:
             self.dask.cancel(futures, force=True)
             self._take_back([future.key for future in futures])
-        return {entry.record.msg_id: _fate(entry) for entry in entries}
 
-    def shutdown(
-        self,
-        targets: Any = "all",
-        restart: bool = False,
-        hub: bool = True,
-        block: bool = True,
-        timeout: float = 5.0,
-    ) -> None:
-        """End scheduler and workers, and close."""
-        del targets, restart, hub, block, timeout
+    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
+        del targets, hub, block
         if not self.closed:
             self.dask.shutdown()
-        self.close()
 
     def _address(self) -> str | None:
         scheduler = self.dask.scheduler
@@ -244,9 +232,3 @@ class DaskClient(TakesDeliveries):
         if self._owns:
             self.dask.close()
         self._news.stop()
-
-
-def _fate(entry: Entry) -> str:
-    if entry.record.status is Status.ABORTED:
-        return "aborted"
-    return "running" if entry.record.received is None else "finished"

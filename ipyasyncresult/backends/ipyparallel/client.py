@@ -19,7 +19,7 @@ from ipyasyncresult.client.anyclient import ids_of
 from ipyasyncresult.client.targets import Targets, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.task import Status
-from ipyasyncresult.errors import CapabilityError, HubError, TimeoutError
+from ipyasyncresult.errors import HubError, TimeoutError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.native import run_native
 
@@ -38,6 +38,8 @@ class IpyparallelClient(TakesReplies):
     ----------
     ipyparallel : ipyparallel.Client
     """
+
+    _ends_single_engines = True
 
     def __init__(self, client: Any, *, owns: bool) -> None:
         BackendClient.__init__(self, CAPABILITIES, "ipyparallel")
@@ -139,12 +141,12 @@ class IpyparallelClient(TakesReplies):
 
     # -- control -----------------------------------------------------------------------------------
 
-    def _abort(self, entries: list[Entry]) -> dict[str, str]:
-        ids = [entry.record.msg_id for entry in entries]
-        self._control(lambda: self.ipyparallel.abort(ids, targets="all", block=False))
+    def _abort(self, msg_ids: list[str]) -> None:
+        self._control(lambda: self.ipyparallel.abort(msg_ids, targets="all", block=False))
         threading.Event().wait(_BUSY_LAG)  # what had begun says so by now
-        self._take_back([e.record.msg_id for e in entries if e.record.status is Status.PENDING])
-        return {entry.record.msg_id: _fate(entry) for entry in entries}
+        # Of tasks of other sessions, their hub knows what became of them.
+        ours = [self._entries[i].record for i in msg_ids if i in self._entries]
+        self._take_back([record.msg_id for record in ours if record.status is Status.PENDING])
 
     def _control(self, ask: Any) -> None:
         """Ask engines, and wait for their answers for a bounded time."""
@@ -191,21 +193,11 @@ class IpyparallelClient(TakesReplies):
         )
         return {str(engine_id): "signalled" for engine_id in chosen}
 
-    def shutdown(
-        self,
-        targets: Any = "all",
-        restart: bool = False,
-        hub: bool = True,
-        block: bool = True,
-        timeout: float = 5.0,
-    ) -> None:
-        """End engines and controller, and close."""
-        del block, timeout
-        if restart:
-            raise CapabilityError("ipyparallel's engines are restarted by its own Cluster")
+    def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
+        del block
         if not self.closed:
-            self.ipyparallel.shutdown(targets=targets, hub=hub, block=False)
-        self.close()
+            everything = targets == "all"
+            self.ipyparallel.shutdown(targets=targets, hub=hub and everything, block=False)
 
     def _release(self) -> None:
         self._news.stop()
@@ -233,12 +225,6 @@ def _metadata(entry: Entry, retries: int) -> dict[str, Any]:
             else [group.group_id, group.fname, group.kind, group.partition, group.ordered],
         },
     }
-
-
-def _fate(entry: Entry) -> str:
-    if entry.record.status is Status.ABORTED:
-        return "aborted"
-    return "running" if entry.record.received is None else "finished"
 
 
 def _endpoint(client: Any) -> str:

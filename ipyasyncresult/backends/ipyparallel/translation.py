@@ -83,10 +83,10 @@ def translate(error: Any, msg_id: str) -> BaseException | None:
     elif name in ("EngineError", "NoEnginesRegistered", "ImpossibleDependency"):
         said = getattr(error, "evalue", None) or str(error)
         made = EngineError(f"the engine died under task {msg_id}: {said}")
-    elif name == "ModuleNotFoundError" and "ipyasyncresult" in str(error.evalue):
+    elif name == "ModuleNotFoundError" and "ipyasyncresult" in str(getattr(error, "evalue", error)):
         made = EngineError(
             f"the engine cannot import ipyasyncresult, which must be installed there, too: "
-            f"{error.evalue}"
+            f"{getattr(error, 'evalue', error)}"
         )
     else:
         return None

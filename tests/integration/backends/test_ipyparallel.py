@@ -237,6 +237,45 @@ def test_the_hub_gives_results_to_others_by_label_and_id(
         assert not set(mine.msg_ids) & set(other.hub_history())
 
 
+def test_results_of_its_own_are_tracked(client: IpyparallelClient, new_gate: NewGate) -> None:
+    gate = new_gate("tracked")
+    own = client.ipyparallel.load_balanced_view()
+    submitted = [own.apply_async(invert, x) for x in (1, 0, 2)]
+    result = ipar.track(submitted)
+    result.wait(SOON)
+    assert isinstance(result, ipar.AsyncMapResult)
+    assert result.ok == [6.0, 3.0]
+    assert result.stdout == ["inverting 1\n", "", "inverting 2\n"]
+    (error,) = result.failed
+    assert isinstance(error, ipar.RemoteError)
+    assert isinstance(error.__cause__, ipyparallel.RemoteError)
+    assert error.__cause__.ename == "ZeroDivisionError"
+    assert (result.progress, result.counts().failed) == (3, 1)
+
+    held = client.ipyparallel[0].apply_async(wait_for, str(gate.path))
+    waiting = client.ipyparallel[0].apply_async(os.getpid)
+    result = ipar.track([held, waiting])
+    client.ipyparallel.abort(waiting, targets=[0], block=False)  # by somebody else
+    gate.open()
+    result.wait(SOON)
+    assert [str(task.status) for task in result.tasks()] == ["ok", "aborted"]
+    assert isinstance(result.exception(), ipar.TaskAborted)
+
+
+def invert(x: float) -> float:
+    """It brings nothing along: ipyparallel sends the code alone."""
+    print("inverting", x)
+    return 6 / x
+
+
+def wait_for(path: str) -> None:
+    import os
+    import time
+
+    while not os.path.exists(path):  # noqa: PTH110
+        time.sleep(0.01)
+
+
 def test_what_it_cannot_do_is_refused(client: IpyparallelClient) -> None:
     with pytest.raises(CapabilityError, match="ipyparallel"):
         client.shutdown(restart=True)

@@ -1,0 +1,184 @@
+"""The table of what each backend can do: what it cannot is refused, row by row."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipyasyncresult as ipar
+from ipyasyncresult.backends.futures import CAPABILITIES
+from ipyasyncresult.backends.tracking import CAPABILITIES as TRACKED
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.errors import CapabilityError
+
+SOON = 30.0
+"""Seconds after which waiting is given up."""
+
+ROWS = [field.name for field in fields(Capabilities) if field.name != "backend"]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[concurrent.futures.Executor]:
+    with concurrent.futures.ThreadPoolExecutor(1) as made:
+        yield made
+
+
+def _client_of(result: ipar.AsyncResult) -> Any:
+    return result._client
+
+
+@pytest.fixture(scope="module")
+def clients(pool: concurrent.futures.Executor) -> Iterator[dict[str, Any]]:
+    """Those of the backends that need no cluster; the others refuse in their own modules."""
+    with ipar.connect(pool) as executor, _client_of(ipar.track(pool.submit(abs, -1))) as tracked:
+        yield {"executor": executor, "tracked": tracked}
+
+
+def limited(client: Any) -> Any:
+    view = client.load_balanced_view()
+    view.timeout = 1.0
+    return view.apply_async(abs, -1)
+
+
+# How each row is asked for; those about outputs say what is there, and refuse nothing.
+ASK: dict[str, Callable[[Any], Any]] = {
+    "cells": lambda client: client[:].execute("1"),
+    "addressed_engines": lambda client: client[0],
+    "interrupt_running": lambda client: client.interrupt(),
+    "stored_results": lambda client: client.get_result("nobody-1"),
+    "time_limits": limited,
+}
+SILENT = {"outputs", "rich_outputs", "live_outputs"}
+NEEDS_A_TASK = {"abort_queued", "retry"}  # the contract suite asks for these
+
+
+def test_every_row_is_asked_for() -> None:
+    assert set(ASK) | SILENT | NEEDS_A_TASK == set(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        (name, row)
+        for name, table in (("executor", CAPABILITIES), ("tracked", TRACKED))
+        for row in ASK
+        if not getattr(table, row)
+    ],
+)
+def test_what_is_no_in_the_table_is_refused(clients: dict[str, Any], name: str, row: str) -> None:
+    client = clients[name]
+    with pytest.raises(CapabilityError, match=client.capabilities.backend):
+        ASK[row](client)
+
+
+def test_engines_are_neither_restarted_nor_ended_one_by_one(clients: dict[str, Any]) -> None:
+    for client in clients.values():
+        with pytest.raises(CapabilityError, match="cannot restart its engines"):
+            client.shutdown(restart=True)
+        with pytest.raises(CapabilityError, match="cannot end single engines"):
+            client.shutdown(targets=[0])
+        assert not client.closed
+
+
+OTHERS = """
+    [project]
+    name = "other-engines"
+    version = "1"
+    [project.entry-points."ipyasyncresult.backends"]
+    other = "other_engines"
+    [build-system]
+    requires = ["setuptools"]
+    build-backend = "setuptools.build_meta"
+    [tool.setuptools]
+    py-modules = ["other_engines"]
+"""
+
+OTHERS_MODULE = '''
+"""A backend as somebody else would write it: every task runs at once, in this very thread."""
+
+from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.worker.guest import run_work
+
+CAPABILITIES = Capabilities(
+    "other engines", live_outputs=False, cells=False, addressed_engines=False, abort_queued=False,
+    interrupt_running=False, stored_results=False, time_limits=False,
+)
+
+
+def recognizes(target):
+    return isinstance(target, str) and target.startswith("other:")
+
+
+def connect(target, *, n=1):
+    return OtherClient(n)
+
+
+class OtherClient(BackendClient):
+    def __init__(self, n):
+        super().__init__(CAPABILITIES, "other")
+        self._n = n
+
+    def engine_count(self):
+        return self._n
+
+    def _send(self, entries):
+        self._enter(entries)
+        for entry in entries:
+            done = run_work(self._work_of(entry, bytes))
+            with self.ledger.batch() as batch:
+                self._finish(batch, entry.record.msg_id, done)
+
+    def _abort(self, msg_ids):
+        pass
+
+    def _shut_down(self, targets, hub, block):
+        pass
+'''
+
+USES_OTHERS = """
+import ipyasyncresult as ipar
+from ipyasyncresult.backends import capabilities
+
+def speak(x):
+    print("speaking", x)
+    return 6 / x
+
+with ipar.connect("other:", n=3) as client:
+    result = client.load_balanced_view().map_async(speak, [1, 0, 2], chunksize=1)
+    print(client.engine_count(), result.ok, result.failed, result.stdout)
+print(capabilities().rows()[0])
+"""
+
+
+def test_an_installed_distribution_brings_a_backend(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(textwrap.dedent(OTHERS))
+    (source / "other_engines.py").write_text(OTHERS_MODULE)
+    install = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [sys.executable, "-m", *install, "--target", target, source],
+        check=True,
+        capture_output=True,
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", USES_OTHERS],
+        env={"PYTHONPATH": str(target), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    first, second = ran.stdout.splitlines()
+    said = ["speaking 1\n", "speaking 0\n", "speaking 2\n"]
+    assert first == f"3 [6.0, 3.0] [<RemoteError[0]: ZeroDivisionError(division by zero)>] {said}"
+    assert second == str(["", "own engines", "other engines", "ipyparallel", "Dask", "an executor"])
