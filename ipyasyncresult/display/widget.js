@@ -111,7 +111,7 @@ function laneOf([id, state, what, seconds, done, failed, replaced, strip, lines]
 function describe(lane) {
   const state = STATES[lane.state];
   if (lane.what) return lane.state === "idle" || !state ? lane.what : `${state} · ${lane.what}`;
-  return state || "short tasks";
+  return state || "busy";
 }
 
 function notes(lane) {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from ipyasyncresult.client.cluster import usable_cpus
+from tests.conftest import eventually
 from tests.jupyter.lab import Cell, Lab, Notebook
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -178,36 +180,40 @@ def test_updates_and_clears_work_live_in_replay_and_ever_after(lab: Lab, tmp_pat
     with lab.notebook("draws.ipynb", [*cells, follow, "drawn.display_outputs()"]) as notebook:
         notebook.start_all()
         live, replay = notebook[3], notebook[4]
-        steps = ["step 0", "step 1", "picture 0", "picture 1", "picture 2"]
-        for number, step in enumerate(steps):
-            live.wait_for(step)
-            seen = [other for other in steps if other in live.text()]
-            assert seen == [step]  # it took the place of the one before
-            if step.startswith("picture"):
-                frame = step.replace("picture", "frame")
-                assert re.findall(r"frame \d|\[output:0\]", live.text()) == [frame, "[output:0]"]
+        screens = [["[output:0]", f"step {number}"] for number in range(2)]
+        screens += [[f"frame {n}", "[output:0]", f"picture {n}"] for n in range(3)]
+        for number, screen in enumerate(screens):
+            # Each took the place of the one before.
+            assert eventually(partial(shows, live, screen), 20), live.text()
             (tmp_path / f"gate{number}").touch()
         live.wait_for(re.compile(r"\[stderr:0\]\s+hot\s+fit: +50%.* 5/10 "))
         (tmp_path / "gate5").touch()
         replay.wait_for_end()
-        assert_shows_what_was_drawn(live)
-        assert_shows_what_was_drawn(replay)
+        for cell in (live, replay):
+            assert eventually(partial(shows_the_last, cell), 20), cell.text()
         live.screenshot("draws-live")
         replay.screenshot("draws-replay")
         notebook.saved()
     with lab.notebook("draws.ipynb") as reopened:
-        assert_shows_what_was_drawn(reopened[3])
-        assert_shows_what_was_drawn(reopened[4])
+        for cell in (reopened[3], reopened[4]):
+            assert eventually(partial(shows_the_last, cell), 20), cell.text()
 
 
-def assert_shows_what_was_drawn(cell: Cell) -> None:
+def shows(cell: Cell, screen: list[str]) -> bool:
+    """Whether this is all that is to be seen of the steps, from top to bottom."""
+    return re.findall(r"step \d|frame \d|picture \d|\[output:0\]", cell.text()) == screen
+
+
+def shows_the_last(cell: Cell) -> bool:
+    """Whether there is what the task left, and nothing of what it took away."""
     lines = [line for line in cell.text().splitlines() if line]
     said = [line for line in lines if re.search("step|frame|picture|hot|fit|100%|10%", line)]
-    assert sorted(re.sub(r"^\[.*?\] ", "", line)[:9] for line in said) == [
-        *("100%", "fit: 100%", "frame 2", "hot", "picture 2"),
-    ]
-    assert "hot" in cell.outputs.locator(".ansi-red-fg").all_inner_texts()
-    assert cell.outputs.locator("i").all_inner_texts() == ["picture 2"]
+    return (
+        sorted(re.sub(r"^\[.*?\] ", "", line)[:9] for line in said)
+        == ["100%", "fit: 100%", "frame 2", "hot", "picture 2"]
+        and "hot" in cell.outputs.locator(".ansi-red-fg").all_inner_texts()
+        and cell.outputs.locator("i").all_inner_texts() == ["picture 2"]
+    )
 
 
 def test_an_error_shows_the_users_line_and_none_of_ours(lab: Lab, notebook: Notebook) -> None:
