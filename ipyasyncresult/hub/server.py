@@ -157,8 +157,10 @@ class HubServer:
     def _drain(self, source: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
         """Take in what is there, one message for sure."""
         for turn in range(_MESSAGES_PER_TURN):
-            # A single task goes on at once, and the next poll looks for more.
-            if turn and (self.state.unfinished <= _FEW or not waiting(source)):
+            # A single task goes on at once, and the next poll looks for more; but a verdict on an
+            # engine is not given before all is read that it sent.
+            few = self.state.unfinished <= _FEW and not self.keeper.verdicts
+            if turn and (few or not waiting(source)):
                 return
             try:
                 handle(*receive_from(source))
