@@ -166,6 +166,7 @@ class Cluster:
         """
         if self._hub is not None:
             return self
+        _reap()
         clean_stale_folders()
         self._folder = cluster_folder(self.cluster_id, create=True)
         arrays = make_arrays_folder(self._folder, self._arrays_limit)
@@ -354,6 +355,7 @@ def _stop(hub: subprocess.Popen[bytes] | None, folder: Path, persist: bool) -> N
     if persist:
         if hub is not None:
             hub.returncode = 0  # it goes on: Popen must not warn about that
+            _outliving.add(hub.pid)
         return
     if hub is not None and hub.poll() is None:
         hub.terminate()
@@ -363,3 +365,17 @@ def _stop(hub: subprocess.Popen[bytes] | None, folder: Path, persist: bool) -> N
     described = read_cluster_file(folder)
     if described is None or (hub is not None and described.pid == hub.pid):
         remove_folder(folder)
+
+
+_outliving: set[int] = set()  # pids of hubs that may go on after their Cluster
+
+
+def _reap() -> None:
+    """Take notice of the ends of such hubs, or they stay in the table of processes."""
+    for pid in list(_outliving):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # not ours: this is a fork of the process that started it
+            ended = True
+        if ended:
+            _outliving.discard(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -12,8 +13,8 @@ import pytest
 import ipyasyncresult as ipar
 from ipyasyncresult.client.clusters import list_clusters, stop_cluster
 from ipyasyncresult.errors import HubError
-from ipyasyncresult.wire.runtime import cluster_folder
-from tests.integration.conftest import processes_of
+from ipyasyncresult.wire.runtime import cluster_folder, ends_within
+from tests.integration.conftest import hub_of, processes_of
 
 
 def test_a_living_cluster_is_listed_and_can_be_stopped() -> None:
@@ -43,3 +44,16 @@ def test_a_cluster_whose_hub_does_not_answer_is_killed() -> None:
     assert alive == []
     assert not cluster_folder(client.cluster_id).exists()
     client.close()
+
+
+def test_a_hub_that_outlived_its_cluster_does_not_stay_as_a_zombie() -> None:
+    client = ipar.Cluster(n=0, persist=True).start_and_connect_sync()
+    hub, cluster_id = hub_of(client), client.cluster_id
+    client.close()
+    del client
+    gc.collect()  # its Cluster goes, too
+    stop_cluster(cluster_id)
+    assert ends_within(hub.pid, 10)
+    assert hub.status() == psutil.STATUS_ZOMBIE
+    with ipar.Cluster(n=0):
+        assert not hub.is_running()
