@@ -55,6 +55,7 @@ class BackendClient(RemembersTasks):
     ) -> None:
         super().__init__()
         at_home()
+        self._is_home = True
         self.capabilities = capabilities
         self.cluster_id = f"{name}-{uuid.uuid4().hex[:8]}"
         self.session = uuid.uuid4().hex[:12]
@@ -296,7 +297,13 @@ class BackendClient(RemembersTasks):
         self._closed = self._closed or reason
         self._fail_outstanding()
         self._release()
-        leave_home()
+        self._leave_home()
+
+    def _leave_home(self) -> None:
+        """Once: others may be at home yet."""
+        if self._is_home:
+            self._is_home = False
+            leave_home()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.engine_count()} engines"

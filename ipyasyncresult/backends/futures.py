@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.nudging import nudge_for
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.errors import EngineError, TaskAborted
@@ -74,6 +75,7 @@ class ExecutorClient(BackendClient):
         self._queue: deque[Entry] = deque()  # guarded by _lock, as all below
         self._under_way: dict[concurrent.futures.Future[Any], list[Entry]] = {}
         self._took: dict[bytes, float] = {}  # seconds, by function
+        self._nudge = nudge_for(executor, self._workers, lambda: bool(self._under_way))
 
     def engine_count(self) -> int:
         return self._workers
@@ -96,6 +98,8 @@ class ExecutorClient(BackendClient):
                 future = self._submit_to_pool(batch)
                 if future is not None:
                     self._under_way[future] = batch
+            if self._nudge is not None:
+                self._nudge.begin()
             if future is not None:
                 future.add_done_callback(self._take_delivery)
 
@@ -192,6 +196,8 @@ class ExecutorClient(BackendClient):
         self.executor_.shutdown(wait=block)
 
     def _release(self) -> None:
+        if self._nudge is not None:
+            self._nudge.close()
         with self._lock:
             self._queue.clear()
             under_way = list(self._under_way)

@@ -18,7 +18,6 @@ from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import TaskAborted
 from ipyasyncresult.worker.failures import describe_failure
-from ipyasyncresult.worker.guest import leave_home
 
 __all__ = ["CAPABILITIES", "TrackedResult", "track"]
 
@@ -113,7 +112,7 @@ class _Tracker(BackendClient):
         super().__init__(CAPABILITIES, "tracked", codec=_Values())
         # It is nobody's engines, and runs nothing here.
         forget_client(self)
-        leave_home()
+        self._leave_home()
         self._futures: dict[str, Any] = {}
 
     def engine_count(self) -> int:

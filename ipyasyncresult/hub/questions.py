@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ class Questions:
         del request
         if not all(type(new) is str and new not in self._state.tasks for new in again.values()):
             raise ValueError("the new ids must be strings that are no task's yet")
-        return self._state.resubmit(session, again, self._server.clock())
+        return self._state.resubmit(session, again, time.time())
 
     def find(self, session: str, request: int, which: str | int | list[str]) -> dict[str, Any]:
         """The ids, and the shape, of a group, of a label, or of the last call (-1, -2, ...)."""

@@ -157,8 +157,7 @@ class HubServer:
     def _drain(self, source: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
         """Take in what is there, one message for sure."""
         for turn in range(_MESSAGES_PER_TURN):
-            # A single task goes on at once, and the next poll looks for more; but a verdict on an
-            # engine is not given before all is read that it sent.
+            # A single task goes on at once; but no verdict before all is read that an engine sent.
             few = self.state.unfinished <= _FEW and not self.keeper.verdicts
             if turn and (few or not waiting(source)):
                 return
@@ -321,11 +320,6 @@ class HubServer:
         """Send what must leave before the news of this turn, after the news of the turn so far."""
         self.clients.send_news()
         self.clients.send(session, message)
-
-    @staticmethod
-    def clock() -> float:
-        """Seconds since the epoch."""
-        return time.time()
 
     def cluster_file(self) -> ClusterFile:
         """What clients need to find this cluster."""

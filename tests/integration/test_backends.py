@@ -218,3 +218,19 @@ def test_a_grid_search_runs_on_engines_is_shown_and_keeps_outputs(
     assert presenter.shown == [result]
     said = "".join(result.stdout)
     assert said.count("fitting prior") == said.count("fitting uniform") == 3
+
+
+def test_streams_are_given_back_when_the_last_client_is_closed(
+    threads: concurrent.futures.Executor,
+) -> None:
+    """Tracked futures run nothing here: their end is nobody's end."""
+    before = sys.stdout
+    for _ in range(2):
+        tracked = ipar.track([threads.submit(abs, -1)])
+        assert tracked.get(30) == [1]
+        client_of_it: Any = tracked._client
+        client_of_it.close()
+        with ipar.connect(threads) as client:
+            assert client.load_balanced_view().apply_sync(abs, -2) == 2
+            assert sys.stdout is not before
+        assert sys.stdout is before
