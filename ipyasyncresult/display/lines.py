@@ -23,14 +23,13 @@ __all__ = ["Line", "LiveLines"]
 StreamName = Literal["stdout", "stderr"]
 
 _SLOW = 0.5  # seconds after which an unfinished line is worth showing
-_REDRAW = 0.1  # seconds between two updates of one line, at least
 _ERASE = "\r\x1b[K"
 
 
 class Line:
     """One unfinished line, as a terminal would show it.  ``\\r`` goes back to its start."""
 
-    __slots__ = ("_after", "_before", "began", "display_id", "drawn", "is_rewritten", "shown")
+    __slots__ = ("_after", "_before", "began", "display_id", "is_rewritten", "shown")
 
     def __init__(self, began: float) -> None:
         self._before = ""  # what stood there before the last \r
@@ -39,7 +38,6 @@ class Line:
         self.began = began
         # How it is shown in a notebook.
         self.display_id: str | None = None
-        self.drawn = 0.0
         self.shown = ""
 
     @property
@@ -126,10 +124,10 @@ class LiveLines:
     def _update_displays(self) -> None:
         now = self._clock()
         for prefix, line in self._lines.values():
-            is_due = now - line.drawn >= _REDRAW if line.display_id else now - line.began >= _SLOW
-            if is_due or (line.is_rewritten and line.display_id is None):
+            # One that is shown follows at once: the piece that comes now may be the last for long.
+            # (An engine sends what a task writes 50 times a second at most.)
+            if line.display_id or line.is_rewritten or now - line.began >= _SLOW:
                 self._draw(prefix, line)
-                line.drawn = now
 
     def _draw(self, prefix: str, line: Line) -> None:
         text = f"{in_a_display(prefix)} {line.text}"

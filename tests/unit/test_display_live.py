@@ -300,12 +300,22 @@ def test_a_bar_in_a_task_is_one_display_that_is_rewritten(notebook: Notebook, cl
         one.outputs = [*(one.outputs or ()), err(f"\r{percent}%")]
         clock.now += 1 / 32
         live.show_new([one])
-    assert notebook.displays == ["\x1b[31m[stderr:0]\x1b[0m 96%"]
-    assert notebook.updates == 24  # less than ten a second
+        assert notebook.displays == [f"\x1b[31m[stderr:0]\x1b[0m {percent}%"]  # no more may come
     one.outputs = [*(one.outputs or ()), err("\r100%\ndone\n")]
     live.show_new([one])
     assert notebook.displays == ["\x1b[31m[stderr:0]\x1b[0m 100%"]
     assert notebook.text.getvalue() == "[stderr:0] done\n"
+
+
+def test_the_last_piece_of_a_bar_is_seen_however_soon_it_comes(
+    notebook: Notebook, clock: Clock
+) -> None:
+    live = LiveOutputs(notebook.outlet, clock)
+    one = record([err("\r0%")])
+    live.show_new([one])
+    one.outputs = [*(one.outputs or ()), err("\r50%")]
+    live.show_new([one])
+    assert notebook.displays == ["\x1b[31m[stderr:0]\x1b[0m 50%"]
 
 
 def test_every_engine_has_its_own_bar(notebook: Notebook, clock: Clock) -> None:
