@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,36 @@ class Start(Command):
         print(f"  to end it:    ipyasyncresult stop {name}")
 
 
-class Stop(Command):
+class _ForEach(Command):
+    """What is done to clusters one by one, whatever becomes of the others."""
+
+    nothing = ""
+    """Said when there is none."""
+
+    def to_each(self, names: Iterable[str], act: Callable[[str], str]) -> dict[str, str]:
+        """What `act` says of each, or why it could not."""
+        outcome = {}
+        for name in names:
+            try:
+                outcome[name] = act(name)
+            except (HubError, TimeoutError, OSError) as error:
+                outcome[name] = str(error)
+                self.exit_code = 1
+        return outcome
+
+    def show(self, found: dict[str, str]) -> None:
+        """A line per cluster."""
+        if not found:
+            print(self.nothing)
+        for name, outcome in found.items():
+            print(f"{name}: {outcome}")
+
+
+class Stop(_ForEach):
     """Stop a cluster: its engines, its hub, its sockets.  What runs ends; what was stored stays."""
 
     name = Unicode("ipyasyncresult stop")
+    nothing = "no cluster is running"
     words = "[CLUSTER ...]"
     examples = Unicode(
         "ipyasyncresult stop\nipyasyncresult stop training\nipyasyncresult stop --all"
@@ -117,28 +144,19 @@ class Stop(Command):
             chosen = list_clusters()
         else:
             chosen = [chosen_cluster(name) for name in self.extra_args or [""]]
-        outcome = {}
-        for one in chosen:
-            try:
-                stop_cluster(one.cluster_id)
-                outcome[one.cluster_id] = "stopped"
-            except (HubError, TimeoutError, OSError) as error:
-                outcome[one.cluster_id] = str(error)
-                self.exit_code = 1
-        return outcome
 
-    def show(self, found: dict[str, Any]) -> None:
-        """A line per cluster."""
-        if not found:
-            print("no cluster is running")
-        for name, outcome in found.items():
-            print(f"{name}: {outcome}")
+        def stop(name: str) -> str:
+            stop_cluster(name)
+            return "stopped"
+
+        return self.to_each([one.cluster_id for one in chosen], stop)
 
 
-class Forget(Command):
+class Forget(_ForEach):
     """Remove from disk what clusters that ended have stored: tasks, outputs, results."""
 
     name = Unicode("ipyasyncresult forget")
+    nothing = "nothing is that old"
     words = "[CLUSTER ...]"
     examples = Unicode("ipyasyncresult forget lab\nipyasyncresult forget --older-than 30")
 
@@ -156,23 +174,13 @@ class Forget(Command):
         if self.older_than is not None:
             limit = time.time() - self.older_than * 86_400
             names = [name for name, one in found.items() if one.changed <= limit]
-        outcome = {}
-        for name in names:
-            try:
-                forget_stored(name)
-                size = found[name].bytes if name in found else 0
-                outcome[name] = f"forgotten, {size / 1e6:.1f} MB"
-            except (HubError, OSError) as error:
-                outcome[name] = str(error)
-                self.exit_code = 1
-        return outcome
 
-    def show(self, found: dict[str, Any]) -> None:
-        """A line per cluster."""
-        if not found:
-            print("nothing is that old")
-        for name, outcome in found.items():
-            print(f"{name}: {outcome}")
+        def forget(name: str) -> str:
+            forget_stored(name)
+            size = found[name].bytes if name in found else 0
+            return f"forgotten, {size / 1e6:.1f} MB"
+
+        return self.to_each(names, forget)
 
 
 class List(Command):

@@ -7,8 +7,9 @@ on, so it does not matter which of them is first.
 
 In a notebook each piece goes under the cell that asked, also while other cells run.  Updates of a
 display change that display, in place.  After ``clear_output`` the task's next displays take the
-places of its cleared ones, so that an animation per engine runs in place; its text stays, as other
-engines' text stands between.  In a terminal updates are printed anew, and nothing is cleared.
+places of its cleared ones, and so does what it prints from then on: an animation per engine runs in
+place.  Text from before its first clear stays, as other engines' text stands between.  In a
+terminal updates are printed anew, and nothing is cleared.
 """
 
 from __future__ import annotations

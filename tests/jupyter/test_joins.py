@@ -164,6 +164,16 @@ def bundles(messages: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]
     return [one["content"]["data"] for one in messages if one["msg_type"] in wanted]
 
 
+def opens(gate: Path) -> Callable[[dict[str, Any]], None]:
+    """Opens the gate when something is displayed."""
+
+    def look(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "display_data":
+            gate.touch()
+
+    return look
+
+
 def errors(messages: list[dict[str, Any]]) -> list[str]:
     return [one["content"]["ename"] for one in messages if one["msg_type"] == "error"]
 
@@ -193,13 +203,8 @@ def test_without_widgets_there_is_text_and_html_and_the_cell_ends(
     plain: PlainFrontend, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-
-    def open_when_shown(message: dict[str, Any]) -> None:
-        if message["msg_type"] == "display_data":
-            gate.touch()
-
     cell = f"result = view.map_async(wait, [{str(gate)!r}] * 3)\nresult.wait_interactive()"
-    messages = plain.run(cell, open_when_shown)
+    messages = plain.run(cell, opens(gate))
     assert errors(messages) == []
     first, *_, last = bundles(messages)
     assert WIDGET in first
@@ -250,18 +255,13 @@ def test_where_widgets_are_not_installed_text_takes_their_place(
     plain: PlainFrontend, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-
-    def open_when_shown(message: dict[str, Any]) -> None:
-        if message["msg_type"] == "display_data":
-            gate.touch()
-
     messages = plain.run(
         "import sys\n"
         "hidden = {name: sys.modules.get(name) for name in ('anywidget', 'ipywidgets')}\n"
         "sys.modules.update(dict.fromkeys(hidden))\n"
         f"view.map_async(wait, [{str(gate)!r}] * 2).wait_interactive()\n"
         "sys.modules.update(hidden)",
-        open_when_shown,
+        opens(gate),
     )
     assert errors(messages) == []
     assert [one["msg_type"] for one in messages if one["msg_type"].startswith("comm")] == []
