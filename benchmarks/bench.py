@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import CASES, ONLY_HERE
+from bench_cases import CASES, ONLY_HERE
 from sides import SIDES
 
 LIMIT = 180  # seconds for one case
