@@ -13,7 +13,7 @@ about 0.3 us to encode and decode.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
@@ -170,6 +170,7 @@ class Shutdown(msgspec.Struct, array_like=True, tag=5):
     """End the cluster: engines, hub, files."""
 
 
+@final
 class Released(msgspec.Struct, array_like=True, tag=20, gc=False):
     """Segments of shared memory that came and are not used here any more.
 
@@ -213,6 +214,7 @@ class Register(msgspec.Struct, array_like=True, tag=0):
     """How many ends it reported before those that follow."""
 
 
+@final
 class Started(msgspec.Struct, array_like=True, tag=0, gc=False):
     """A task runs, and has for some time: short tasks are not announced."""
 
@@ -221,6 +223,7 @@ class Started(msgspec.Struct, array_like=True, tag=0, gc=False):
     started: float
 
 
+@final
 class OutputPiece(msgspec.Struct, array_like=True, tag=1, gc=False):
     """More output of a task: encoded records, opened by the client only."""
 
@@ -228,6 +231,7 @@ class OutputPiece(msgspec.Struct, array_like=True, tag=1, gc=False):
     outputs: bytes
 
 
+@final
 class Finished(msgspec.Struct, array_like=True, tag=2, gc=False):
     """A task ended on its engine.  Times are epoch seconds there; the duration is monotonic."""
 
@@ -245,6 +249,7 @@ class Finished(msgspec.Struct, array_like=True, tag=2, gc=False):
     """Threads of the engine go on: they may still print, and that belongs to the task."""
 
 
+@final
 class Returned(msgspec.Struct, array_like=True, tag=3, gc=False):
     """What the hub recalled: given back unstarted, or kept because it runs or has ended."""
 
