@@ -142,14 +142,25 @@ class ExecutorClient(BackendClient):
 
     def _take_delivery(self, future: concurrent.futures.Future[Any]) -> None:
         """Any thread: the pool's, mostly.  Nothing may escape: nobody would catch it."""
+        if future.cancelled() or future.exception() is not None:
+            # A pool that breaks or shuts down ends its futures with its own lock held, without
+            # which nothing can be submitted to it, and so by a thread that has ours.
+            threading.Thread(target=self._take_failure, args=(future,), daemon=True).start()
+            return
         with self._lock:
             batch = self._under_way.pop(future, [])
-        if future.cancelled():
+        self._deliver(batch, future.result())
+        self._hand_on()
+
+    def _take_failure(self, future: concurrent.futures.Future[Any]) -> None:
+        """A thread of its own: it may wait until the pool lets go."""
+        with self._lock:
+            batch = self._under_way.pop(future, [])
+        error = None if future.cancelled() else future.exception()
+        if error is None:
             self._take_back([entry.record.msg_id for entry in batch])
-        elif (error := future.exception()) is not None:
-            self._lose_all(batch, translate(error))
         else:
-            self._deliver(batch, future.result())
+            self._lose_all(batch, translate(error))
         self._hand_on()
 
     def _deliver(self, batch: list[Entry], parcels: list[tuple[Any, ...]]) -> None:

@@ -137,6 +137,24 @@ def pool_of_loky() -> Iterator[concurrent.futures.Executor]:
     pool.shutdown(kill_workers=True)
 
 
+def test_a_pool_that_breaks_with_its_own_lock_held_ends_every_result(
+    new_gate: NewGate,
+) -> None:
+    """So do threads whose start fails, and from Python 3.12 on processes that die."""
+    gate = new_gate("all are submitted")
+
+    def fail_later() -> None:
+        gate.wait()
+        raise RuntimeError("no start")
+
+    pool = concurrent.futures.ThreadPoolExecutor(1, initializer=fail_later)
+    with pool, ipar.connect(pool) as client:
+        result = client.load_balanced_view().map_async(abs, range(3), chunksize=1)
+        gate.open()
+        result.wait(SOON)
+        assert [type(error) for error in result.failed] == [ipar.EngineError] * 3
+
+
 @pytest.mark.parametrize("make", [pool_of_the_library, pool_of_loky])
 def test_a_worker_that_dies_breaks_the_pool_and_ends_every_result(
     make: Callable[[], Any], new_gate: NewGate
