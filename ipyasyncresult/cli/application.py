@@ -39,6 +39,8 @@ class NotThere(CommandError):
     exit_code = NOT_THERE
 
 
+# Of the help that traitlets writes for options.
+_LEFT_OUT = ("Equivalent to: [", "Default: None", "Default: ''")
 _UNKNOWN = "there is no option {}; --help-all lists them"
 
 
@@ -69,6 +71,7 @@ class _Base(Application):
     version = Unicode(__version__)
     description = Unicode("")  # the docstring
     log_format = Unicode("ipyasyncresult: %(message)s")
+    option_description = Unicode("--help-all adds the options that configuration files may set.")
 
     def _create_loader(self, argv: Any, aliases: Any, flags: Any, classes: Any) -> Any:
         return _Loader(
@@ -90,6 +93,16 @@ class _Base(Application):
             super().update_config(config)
         except TraitError as error:
             raise UsageError(_in_options(str(error), self)) from None
+
+    def emit_options_help(self) -> Any:
+        """Options without the names that they have in a file: ``--help-all`` has these."""
+        for line in super().emit_options_help():
+            if not line.strip().startswith(_LEFT_OUT):
+                yield line
+
+    def emit_help_epilogue(self, classes: bool) -> Any:
+        """Nothing: the head of the options has said it."""
+        yield from ()
 
     def exit(self, exit_status: int | str | None = 0) -> None:
         """End.  Traitlets comes here with 1 when a value on the command line does not fit."""
@@ -157,6 +170,11 @@ class CommandLine(_Base):
     """
 
     name = Unicode("ipyasyncresult")
+    aliases: dict[Any, Any] = {}  # noqa: RUF012
+    flags: dict[Any, Any] = {  # noqa: RUF012
+        "debug": Command.flags["debug"],
+        "version": ({}, "Print the version."),
+    }
     subcommands = {  # noqa: RUF012
         "start": (
             "ipyasyncresult.cli.clusters.Start",

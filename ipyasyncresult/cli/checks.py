@@ -81,7 +81,9 @@ def _frontends() -> Iterator[Check]:
         )
     elif lab is not None or notebook is not None:
         shown = [f"{n} {v}" for n, v in (("jupyterlab", lab), ("notebook", notebook)) if v]
-        yield Check("frontends", "ok", ", ".join(shown))
+        both = kernel is not None and _parts(kernel) >= (7,)
+        buttons = ": buttons work while a cell runs" if both else ""
+        yield Check("frontends", "ok", ", ".join(shown) + buttons)
     else:
         yield Check("frontends", "ok", "none installed beside this package: a remote one, perhaps")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +69,13 @@ class ShowConfig(Command):
             print(
                 f"there is no {FILE_NAME}.py; it is looked for in:", *found["looked_in"], sep="\n  "
             )
+        width = min(shutil.get_terminal_size().columns, 100) - 6
         for name, values in found["options"].items():
             print(f"\n{name}")
             for option, about in values.items():
                 now = found["set"].get(name, {}).get(option, about["default"])
-                print(f"  {option} = {now}\n      {about['help']}")
+                print(f"  {option} = {now}")
+                print(textwrap.indent(textwrap.fill(about["help"], max(width, 40)), " " * 6))
 
 
 def all_options() -> list[type[Configurable]]:

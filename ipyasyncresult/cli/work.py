@@ -82,8 +82,11 @@ class Results(Command):
             if self.wait:
                 client.get_result(which, block=True)
             ids = call_ids(client, which)
-        except UnknownTaskError as error:
-            raise NotThere(str(error)) from None
+        except UnknownTaskError:
+            raise NotThere(
+                f"the cluster knows no task or call {which!r}: "
+                "`ipyasyncresult results` lists its calls, -1 is the newest"
+            ) from None
         tasks = read_tasks(client, ids)
         query = OutputQuery(self.groupby, "failed" if self.failed else None)
         self._outputs = outputs_of(tasks, query)
@@ -104,7 +107,8 @@ class Results(Command):
 
     def _show_tasks(self, found: list[dict[str, Any]]) -> None:
         counted = Counter(task["status"] for task in found)
-        print(", ".join(f"{count} {status}" for status, count in counted.items()) or "nothing")
+        states = ", ".join(f"{count} {status}" for status, count in counted.items())
+        print(states or "nothing failed")
         for block in self._outputs:
             print(plain(output_text(block["prefix"], block["text"])), end="")
         for task in found:
@@ -164,6 +168,8 @@ class Logs(Command):
 
     def show(self, found: dict[str, Any]) -> None:
         """The lines; with ``--follow`` also those to come."""
+        if not found["lines"] and self.lines and not self.follow:
+            print(f"the hub of cluster {found['cluster_id']} had nothing to say")
         for line in found["lines"]:
             print(plain(line))
         if self.follow:

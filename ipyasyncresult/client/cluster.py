@@ -126,11 +126,11 @@ class Cluster:
             raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
         if n is not None and n < 0:
             raise ValueError(f"n must be a number of engines >= 0, not {n}")
-        self.n = usable_cpus() if n is None else n
-        self.cluster_id = cluster_id or new_cluster_id()
+        self.n: int = usable_cpus() if n is None else n
+        self.cluster_id: str = cluster_id or new_cluster_id()
         self.persist = persist
         # Nobody could come back to the results of a cluster that ends with its client or its hub.
-        self.durability = _checked(durability) or ("store" if persist else "memory")
+        self.durability: str = _checked(durability) or ("store" if persist else "memory")
         if type(result_limit) is not int or result_limit < 1:
             raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
         self.transport = transport
@@ -162,13 +162,19 @@ class Cluster:
         Raises
         ------
         StartError
-            With the end of what the hub printed.
+            With the end of what the hub printed; or when there is a cluster of this name.
         """
         if self._hub is not None:
             return self
         _reap()
         clean_stale_folders()
-        self._folder = cluster_folder(self.cluster_id, create=True)
+        try:
+            self._folder = cluster_folder(self.cluster_id, create=True)
+        except FileExistsError:
+            raise StartError(
+                f"cluster {self.cluster_id!r} is there already: connect(cluster_id=...) joins it, "
+                "`ipyasyncresult stop` ends it; a second one needs another name"
+            ) from None
         arrays = make_arrays_folder(self._folder, self._arrays_limit)
         self._engine_options["arrays"] = str(arrays)
         log = os.open(self._folder / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

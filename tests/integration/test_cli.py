@@ -78,6 +78,8 @@ def test_a_cluster_from_its_start_to_its_stop(say: Say, tmp_path: Path) -> None:
     assert [one["state"] for one in status["engine_list"]] == ["idle", "idle"]
     assert "2 engines, 0 tasks unfinished" in say("status", name)
     assert say("logs", "-n", "0") == ""
+    assert "had nothing to say" in say("logs")
+    assert f"cluster '{name}' is there already" in say("start", "--cluster-id", name, code=1)
     assert say("stop") == f"{name}: stopped\n"
     assert not cluster_folder(name).exists()
     assert "no cluster is running" in say("stop", code=3)
@@ -115,7 +117,8 @@ def test_results_of_other_sessions_are_listed_and_read(say: Say, lab: Client) ->
     failed = json.loads(say("results", "-2", "--failed", "--json"))
     assert [task["error"]["message"] for task in failed] == ["1 is \033[31modd", "3 is \033[31modd"]
     assert "fail_on_odd" in failed[0]["error"]["traceback"]
-    assert "no task or call" in say("results", "nothing", code=3)
+    assert "no task or call 'nothing'" in say("results", "nothing", code=3)
+    assert "no task or call 7: `ipyasyncresult results` lists" in say("results", "7", code=3)
 
 
 def test_a_call_that_runs_is_read_as_far_as_it_is(say: Say, lab: Client, new_gate: NewGate) -> None:
