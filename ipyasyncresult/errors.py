@@ -373,7 +373,7 @@ class CompositeError(IpyAsyncResultError):
     """
 
     def __init__(self, errors: Sequence[BaseException], total: int) -> None:
-        self.errors = list(errors)
+        self.errors: list[BaseException] = list(errors)
         self.total = total
         super().__init__(self._message())
 

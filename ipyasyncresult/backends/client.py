@@ -57,10 +57,10 @@ class BackendClient(RemembersTasks):
         at_home()
         self._is_home = True
         self.capabilities = capabilities
-        self.cluster_id = f"{name}-{uuid.uuid4().hex[:8]}"
-        self.session = uuid.uuid4().hex[:12]
+        self.cluster_id: str = f"{name}-{uuid.uuid4().hex[:8]}"
+        self.session: str = uuid.uuid4().hex[:12]
         self.events: list[m.EngineNews] = []
-        self.ledger = Ledger(codec or WireCodec())
+        self.ledger: Ledger = Ledger(codec or WireCodec())
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
         # The work of tasks that failed, for as long as somebody may want to run them again.

@@ -33,7 +33,7 @@ class CapabilityTable:
     """
 
     def __init__(self, columns: Sequence[Capabilities]) -> None:
-        self.columns = list(columns)
+        self.columns: list[Capabilities] = list(columns)
 
     def rows(self) -> list[list[str]]:
         """Head and rows, as text."""

@@ -65,11 +65,11 @@ class Client(HubQuestions, EngineCare, AnyClient):
     capabilities: Capabilities = OWN_ENGINES
 
     def __init__(self, cluster_id: str | None = None) -> None:
-        self.cluster_id = cluster_id = cluster_id or newest_persistent()
+        self.cluster_id: str = cluster_id or newest_persistent()
         self.events: list[m.EngineNews] = []  # engines that came, died, stopped; newest last
         # The connection must not know the client: a forgotten client would never be collected.
         note = functools.partial(_note_event, self.events)
-        self._connection = Connection(cluster_folder(cluster_id), note)
+        self._connection = Connection(cluster_folder(self.cluster_id), note)
         self.ledger: Ledger = self._connection.ledger
         self._at_close: list[Callable[[], None]] = []
         # A forgotten client ends its thread and sockets; it must not be kept alive by this.

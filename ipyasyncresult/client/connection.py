@@ -81,11 +81,11 @@ class Connection(Succession):
         self, folder: Path, on_engine: Callable[[m.EngineNews], None] | None = None
     ) -> None:
         described = find_hub(folder)
-        self.session = secrets.token_hex(6)
+        self.session: str = secrets.token_hex(6)
         self.folder = folder
-        self.hub_pid = described.pid
+        self.hub_pid: int = described.pid
         self.engines: dict[int, dict[str, Any]] = {}  # written by who receives
-        self.closed = ""  # why; empty while open
+        self.closed: str = ""  # why; empty while open
         self._pid = os.getpid()
         self._forked = False
         _all.add(self)
@@ -115,7 +115,7 @@ class Connection(Succession):
         self._receiver.flush_old = self._look_around
         if welcome.persist:
             self._receiver.revive = self._revive
-        self.ledger = Ledger(
+        self.ledger: Ledger = Ledger(
             WireCodec(),
             waits=NestedWaits(self._receiver) if runs_on(self.engines) else self._receiver,
             callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),

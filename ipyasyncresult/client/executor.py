@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ipyasyncresult.client.reattach import forget_client
 from ipyasyncresult.core.asyncresult import AsyncResult
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["EngineExecutor"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class EngineExecutor(concurrent.futures.Executor):
@@ -76,7 +79,9 @@ class EngineExecutor(concurrent.futures.Executor):
                 self.shutdown()
                 raise
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskFuture:
+    def submit(
+        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> concurrent.futures.Future[_T]:
         """Schedule ``fn(*args, **kwargs)``; a Future.
 
         Raises
@@ -86,7 +91,8 @@ class EngineExecutor(concurrent.futures.Executor):
         SerializationError
             When something cannot be pickled; names the place.
         """
-        return self._watched(lambda: self._view.apply_async(fn, *args, **kwargs))
+        future = self._watched(lambda: self._view.apply_async(fn, *args, **kwargs))
+        return cast("concurrent.futures.Future[_T]", future)
 
     def _watched(self, send: Callable[[], AsyncResult]) -> TaskFuture:
         with self._lock:
@@ -99,12 +105,12 @@ class EngineExecutor(concurrent.futures.Executor):
 
     def map(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., _T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[Any]:
+    ) -> Iterator[_T]:
         """As ``map(fn, *iterables)``; results in order, the first error is raised in its turn.
 
         Parameters

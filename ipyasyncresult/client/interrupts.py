@@ -40,7 +40,7 @@ class HeldInterrupts:
     __slots__ = ("_installed", "_previous", "open", "pending")
 
     def __init__(self) -> None:
-        self.open = False
+        self.open: bool = False
         self.pending: tuple[int, FrameType | None] | None = None
         self._previous: Any = None
         self._installed = False

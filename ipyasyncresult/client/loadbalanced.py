@@ -53,7 +53,7 @@ class LoadBalancedView(View):
 
     def __init__(self, client: AnyClient) -> None:
         super().__init__(client)
-        self.targets = None
+        self.targets: None = None
         self.waiting_limit: int | None = None
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:

@@ -49,7 +49,7 @@ class Outbox:
         self._released: deque[tuple[str, int]] = deque()  # appended without the lock
         self._closed = False
         self.keep = False  # Submits are kept until the hub has stored them
-        self.safe_number = 0  # written by who receives
+        self.safe_number: int = 0  # written by who receives
         self._number = 0  # of the last Submit that is kept
         self._kept: deque[tuple[int, bytes, Sequence[Any]]] = deque()
 

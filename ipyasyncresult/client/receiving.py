@@ -91,7 +91,7 @@ class Receiver(Waits):
         # Asked when the hub died, on the I/O thread: True when there is another one.
         self.revive: Callable[[], bool] | None = None
         self._lost = False  # the hub died, and `revive` is due or under way
-        self.hub_gone = False  # written by the holder of the token
+        self.hub_gone: bool = False  # written by the holder of the token
         self._thread = threading.Thread(target=self._serve, name="ipyasyncresult-io", daemon=True)
 
     def start(self) -> None:

@@ -31,7 +31,7 @@ class RemoteFunction:
         functools.update_wrapper(self, function)
         self.view = view
         self.function = function
-        self.flags = flags if block is None else {"block": block, **flags}
+        self.flags: dict[str, Any] = flags if block is None else {"block": block, **flags}
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with self.view.temp_flags(**self.flags):

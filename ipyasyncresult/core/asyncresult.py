@@ -138,8 +138,8 @@ class AsyncResult(Waitable, Insight, Controllable):
     ) -> None:
         self._client = client
         self._ledger = client.ledger
-        self.records = records
-        self.fname = fname
+        self.records: list[TaskRecord] = records
+        self.fname: str = fname
         self._targets = targets
         self._tracker = tracker
         self._single = single

@@ -305,7 +305,7 @@ class Batch:
     def __init__(self, ledger: Ledger, now: float) -> None:
         self._ledger = ledger
         self._pending = ledger._pending
-        self.now = now
+        self.now: float = now
         self.changed: dict[Tally, list[TaskRecord]] = {}
         self.completed: list[Callable[[], object]] = []
 

@@ -60,7 +60,7 @@ class Failed:
     __slots__ = ("error",)
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self.error: BaseException = error
 
 
 def outcome_of(codec: Codec, record: TaskRecord) -> list[Any]:

@@ -24,8 +24,8 @@ class ChunkResult:
     __slots__ = ("failures", "values")
 
     def __init__(self, values: list[Any], failures: dict[int, bytes]) -> None:
-        self.values = values
-        self.failures = failures
+        self.values: list[Any] = values
+        self.failures: dict[int, bytes] = failures
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChunkResult, (self.values, self.failures)

@@ -23,13 +23,13 @@ class Tally:
                  "running", "submitted", "total")  # fmt: skip
 
     def __init__(self) -> None:
-        self.total = 0  # items
-        self.finished = 0  # items of finished tasks
-        self.failed = 0  # items
-        self.running = 0  # items of tasks that an engine said it runs
-        self.failures = 0  # tasks that did not end well (for fail-fast waits)
-        self.left = 0  # tasks that are not finished
-        self.submitted = inf  # epoch seconds of the first submission
+        self.total: int = 0  # items
+        self.finished: int = 0  # items of finished tasks
+        self.failed: int = 0  # items
+        self.running: int = 0  # items of tasks that an engine said it runs
+        self.failures: int = 0  # tasks that did not end well (for fail-fast waits)
+        self.left: int = 0  # tasks that are not finished
+        self.submitted: float = inf  # epoch seconds of the first submission
         self.arrivals: list[TaskRecord] | None = None  # finished tasks in the order they came
         self.callbacks: list[Callable[[], object]] | None = None  # once, when left reaches zero
         self.followers: list[Follower | Journal] | None = None  # on every change

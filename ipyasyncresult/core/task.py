@@ -81,10 +81,10 @@ class TaskRecord:
     )
 
     def __init__(self, msg_id: str, submitted: float | None, target: int | None = None) -> None:
-        self.msg_id = msg_id
-        self.submitted = submitted
-        self.target = target
-        self.status = Status.PENDING
+        self.msg_id: str = msg_id
+        self.submitted: float | None = submitted
+        self.target: int | None = target
+        self.status: Status = Status.PENDING
         self.engine_id: int | None = target
         self.engine_uuid: str | None = None
         self.started: float | None = None
@@ -92,8 +92,8 @@ class TaskRecord:
         self.received: float | None = None
         self.duration: float | None = None
         self.label: str | None = None
-        self.items = 1
-        self.failed_items = 0
+        self.items: int = 1
+        self.failed_items: int = 0
         self.outputs: list[Output] | None = None
         self.raw: Any = None
         self.value: Any = UNSET

@@ -70,7 +70,7 @@ class Failures:
         self._look = look
         self._waiting: deque[TaskRecord] = deque(maxlen=_MOST_HELD)
         self._groups: dict[tuple[str, str], FailureGroup] = {}
-        self.aborted = 0  # items taken back before they ran: no failures of anybody
+        self.aborted: int = 0  # items taken back before they ran: no failures of anybody
 
     def add(self, records: Iterable[TaskRecord]) -> None:
         """These have failed."""

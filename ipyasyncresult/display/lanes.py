@@ -105,17 +105,17 @@ class Lane:
                  "running", "state", "tail", "uuid")  # fmt: skip
 
     def __init__(self, engine_id: int) -> None:
-        self.engine_id = engine_id
-        self.state = "idle"
+        self.engine_id: int = engine_id
+        self.state: str = "idle"
         self.uuid: str | None = None
-        self.replaced = 0
-        self.done = 0
-        self.failed = 0
-        self.last_end = 0.0
+        self.replaced: int = 0
+        self.done: int = 0
+        self.failed: int = 0
+        self.last_end: float = 0.0
         self.running: dict[str, Running] = {}
-        self.tail = Tail()
-        self.busy = [0.0] * BINS  # seconds
-        self.failures = [False] * BINS
+        self.tail: Tail = Tail()
+        self.busy: list[float] = [0.0] * BINS  # seconds
+        self.failures: list[bool] = [False] * BINS
 
     def task(self) -> Running | None:
         """What it has been running for the longest time."""
@@ -153,7 +153,7 @@ class Lanes:
 
     def __init__(self, began: float) -> None:
         self._began = began
-        self.width = _FIRST_WIDTH
+        self.width: float = _FIRST_WIDTH
         self._lanes: dict[int, Lane] = {}
         self._where: dict[str, int] = {}  # engine of each task that runs
         self._cursors: dict[str, int] = {}  # outputs of unfinished tasks that were seen

@@ -34,11 +34,11 @@ class Line:
     def __init__(self, began: float) -> None:
         self._before = ""  # what stood there before the last \r
         self._after = ""
-        self.is_rewritten = False
-        self.began = began
+        self.is_rewritten: bool = False
+        self.began: float = began
         # How it is shown in a notebook.
         self.display_id: str | None = None
-        self.shown = ""
+        self.shown: str = ""
 
     @property
     def text(self) -> str:

@@ -34,7 +34,7 @@ class TaskDisplays:
         self._clear_waits = False
         self._text = ""  # of the last place, as long as that is text
         self._prefix: str | None = None  # of that text
-        self.clears = False
+        self.clears: bool = False
 
     def show(self, output: Output, engine_id: int | None) -> None:
         """Show, update or clear."""

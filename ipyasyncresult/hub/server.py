@@ -214,7 +214,7 @@ class HubServer:
                 self.arrays.released_by_engine(engine, item)
             elif type(item) is m.Returned:
                 state.returned(engine, item)
-            else:
+            elif type(item) is m.EngineReply:
                 self.questions.relay(engine, item)
         if journal is not None:
             journal.end()

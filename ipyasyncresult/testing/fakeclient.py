@@ -57,9 +57,9 @@ class FakeClient:
 
     def __init__(self, engines: int = 2, clock: ManualClock | None = None) -> None:
         self.engines = engines
-        self.capabilities = Capabilities("hand-played engines")
-        self.clock = clock if clock is not None else ManualClock()
-        self.ledger = Ledger(_FakeCodec(), clock=self.clock)
+        self.capabilities: Capabilities = Capabilities("hand-played engines")
+        self.clock: ManualClock = clock if clock is not None else ManualClock()
+        self.ledger: Ledger = Ledger(_FakeCodec(), clock=self.clock)
         self._name = f"fake{next(_numbers)}"
         self._task_numbers = itertools.count()
         self._records: dict[str, TaskRecord] = {}

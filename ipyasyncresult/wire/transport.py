@@ -63,8 +63,8 @@ class KeyPair:
     __slots__ = ("public", "secret")
 
     def __init__(self, public: bytes, secret: bytes) -> None:
-        self.public = public
-        self.secret = secret
+        self.public: bytes = public
+        self.secret: bytes = secret
 
     def __repr__(self) -> str:
         return f"<KeyPair {self.public.decode()}>"

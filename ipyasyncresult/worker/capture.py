@@ -107,7 +107,7 @@ class Capture:
         *,
         redirect_fds: bool = True,
     ) -> None:
-        self.idle = LogRecorder()
+        self.idle: LogRecorder = LogRecorder()
         self.running: Recorder | None = None
         self.threads = False
         self.on_late: Callable[[Recorder], object] | None = None

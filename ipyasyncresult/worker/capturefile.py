@@ -64,7 +64,7 @@ class CaptureFile:
     def __init__(self, kind: OutputKind, fd: int) -> None:
         self.kind: OutputKind = kind
         self.fd = fd
-        self.offset = 0  # bytes before it are read
+        self.offset: int = 0  # bytes before it are read
         self._freed = 0  # bytes before it are given back
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 

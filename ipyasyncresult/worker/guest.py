@@ -121,11 +121,11 @@ class _Guest:
     """The one runner of this process."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.place = describe_place()
-        self.capture = Capture(redirect_fds=False)
+        self.pid: int = os.getpid()
+        self.place: str = describe_place()
+        self.capture: Capture = Capture(redirect_fds=False)
         self.capture.install()
-        self.runner = Runner(self.capture)
+        self.runner: Runner = Runner(self.capture)
         self.shell: EngineShell | None = None
         self.cell_turn = threading.Lock()  # a shell runs one cell at a time
         self._shell_turn = threading.Lock()

@@ -109,11 +109,11 @@ class LoadedFunction:
     __slots__ = ("_home", "_required", "_scopes", "function", "is_coroutine", "name")
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+        self.function: Callable[..., Any] = function
         self._required: list[Required] = []
         self._scopes = _find_scopes(function, self._required)
         self.name: str = getattr(function, "__name__", None) or type(function).__name__
-        self.is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function))
+        self.is_coroutine: bool = inspect.iscoroutinefunction(inspect.unwrap(function))
         self._home = self._find_home()
 
     def _find_home(self) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ class Reference:
         if not isinstance(name, str):
             raise TypeError(f"name of a Reference must be a string, not {type(name).__name__}")
         compile(name, "<Reference>", "eval")
-        self.name = name
+        self.name: str = name
 
     def __repr__(self) -> str:
         return f"<Reference: {self.name!r}>"

@@ -22,8 +22,8 @@ class ExecuteReply:
     __slots__ = ("execute_result", "execution_count")
 
     def __init__(self, execution_count: int, execute_result: dict[str, Any] | None = None) -> None:
-        self.execution_count = execution_count
-        self.execute_result = execute_result
+        self.execution_count: int = execution_count
+        self.execute_result: dict[str, Any] | None = execute_result
 
     @property
     def data(self) -> dict[str, Any]:

@@ -48,13 +48,13 @@ class Outcome:
     def __init__(
         self, ok: bool, body: bytes, buffers: list[memoryview], started: float, duration: float
     ) -> None:
-        self.ok = ok
-        self.body = body
-        self.buffers = buffers
-        self.started = started
-        self.duration = duration
-        self.completed = started + duration
-        self.failed_items = 0
+        self.ok: bool = ok
+        self.body: bytes = body
+        self.buffers: list[memoryview] = buffers
+        self.started: float = started
+        self.duration: float = duration
+        self.completed: float = started + duration
+        self.failed_items: int = 0
 
     def __repr__(self) -> str:
         return f"<Outcome {'ok' if self.ok else 'failed'} after {self.duration:.6f} s>"
@@ -78,7 +78,7 @@ class Runner:
     """
 
     def __init__(self, capture: Capture, shell: EngineShell | None = None) -> None:
-        self.running = False
+        self.running: bool = False
         self._capture = capture
         self._shell = shell
         if shell is None:

@@ -37,11 +37,11 @@ class TaskStream(io.TextIOBase):
 
     def __init__(self, kind: OutputKind, sink: Writer, fd: int) -> None:
         self._kind: OutputKind = kind
-        self.sink = sink
+        self.sink: Writer = sink
         self._fd = fd
         self.name = f"<{kind}>"
         self.mode = "w"
-        self.buffer = _ByteStream(self)
+        self.buffer: _ByteStream = _ByteStream(self)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

@@ -53,7 +53,7 @@ class TimeLimit:
     __slots__ = ("_began", "_call", "_due", "_set_deadline", "_told", "seconds")
 
     def __init__(self, seconds: float, set_deadline: Callable[[float], None]) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._set_deadline = set_deadline
         self._began = 0.0
         self._call = 0  # odd while a call runs

@@ -76,7 +76,8 @@ def test_no_keyword_is_taken(executor: ipar.EngineExecutor) -> None:
 
 
 def test_errors_are_of_their_own_type(executor: ipar.EngineExecutor) -> None:
-    future = executor.submit(operator.getitem, {}, "gone")
+    empty: dict[str, int] = {}
+    future = executor.submit(lambda: operator.getitem(empty, "gone"))
     with pytest.raises(KeyError) as caught:
         future.result()
     assert caught.value.args == ("gone",)
@@ -87,7 +88,7 @@ def test_what_cannot_be_pickled_is_refused_when_it_is_submitted(
     executor: ipar.EngineExecutor,
 ) -> None:
     with pytest.raises(TypeError, match="argument 1"):
-        executor.submit(len, threading.Lock())
+        executor.submit(repr, threading.Lock())
 
 
 def test_waiting_for_a_future_takes_a_timeout(
@@ -124,11 +125,9 @@ def test_wait_and_as_completed_see_what_ends_first(
     executor: ipar.EngineExecutor, new_gate: NewGate
 ) -> None:
     go = new_gate("go")
-    slow, fast, wrong = (
-        executor.submit(go.wait),
-        executor.submit(square, 2),
-        executor.submit(int, "x"),
-    )
+    slow: cf.Future[Any] = executor.submit(go.wait)
+    fast: cf.Future[Any] = executor.submit(square, 2)
+    wrong: cf.Future[Any] = executor.submit(int, "x")
     done, pending = cf.wait([slow, fast, wrong], return_when=cf.FIRST_EXCEPTION, timeout=30)
     assert wrong in done
     assert slow in pending
@@ -344,7 +343,7 @@ def test_an_executor_over_a_client_leaves_its_engines_alone() -> None:
 def test_leaving_the_with_waits_for_what_is_under_way(new_gate: NewGate) -> None:
     go = new_gate("go")
     with ipar.EngineExecutor(1) as executor:
-        futures = [executor.submit(go.wait), executor.submit(square, 2)]
+        futures: list[cf.Future[Any]] = [executor.submit(go.wait), executor.submit(square, 2)]
         threading.Timer(0.05, go.open).start()
     assert [future.result() for future in futures] == [None, 4]
 
@@ -364,7 +363,7 @@ def test_shutdown_refuses_new_work_and_may_be_repeated() -> None:
 def test_shutdown_without_waiting_lets_work_end(new_gate: NewGate) -> None:
     go = new_gate("go")
     executor = ipar.EngineExecutor(1)
-    futures = [executor.submit(go.wait), executor.submit(square, 2)]
+    futures: list[cf.Future[Any]] = [executor.submit(go.wait), executor.submit(square, 2)]
     executor.shutdown(wait=False)
     assert not futures[0].done()
     go.open()

@@ -61,9 +61,10 @@ def errors(result: ipar.AsyncResult) -> str:
 
 def as_an_executor(files: list[str]) -> list[int]:
     with ipar.EngineExecutor(max_workers=2) as executor:
-        future: Future[int] = executor.submit(measure, "a")
-        assert_type(future.result(), int)
-        return list(executor.map(measure, files))
+        assert_type(executor.submit(measure, "a"), Future[int])
+        totals = executor.map(measure, files)
+        assert_type(totals, Iterator[int])
+        return list(totals)
 
 
 def in_tests() -> None:
@@ -77,3 +78,4 @@ def what_is_refused(client: ipar.Client, result: ipar.AsyncResult) -> None:
     result.get("soon")  # type: ignore[arg-type]
     result.wait(return_when="SOMETIME")  # type: ignore[call-overload]
     ipar.Cluster(n="four")  # type: ignore[arg-type]
+    ipar.EngineExecutor().submit(measure, 3)  # type: ignore[arg-type]

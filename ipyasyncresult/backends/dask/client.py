@@ -89,7 +89,7 @@ class DaskClient(TakesDeliveries):
         super().__init__(dask, keep)
         self._owns = owns
         # Dask makes statistics by the words a key begins with: one kind, not one for each task.
-        self.session = PREFIX + self.session
+        self.session: str = PREFIX + self.session
         try:
             self._check_workers()
             self._listen_to({self.session})

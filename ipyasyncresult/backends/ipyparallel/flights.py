@@ -29,12 +29,12 @@ class Flight:
     __slots__ = ("engine", "idle", "is_cell", "replied", "reply", "shown", "started")
 
     def __init__(self, is_cell: bool) -> None:
-        self.is_cell = is_cell
+        self.is_cell: bool = is_cell
         self.engine: str | None = None
-        self.started = 0.0
+        self.started: float = 0.0
         self.reply: Any = None
-        self.replied = 0.0  # monotonic seconds
-        self.idle = False
+        self.replied: float = 0.0  # monotonic seconds
+        self.idle: bool = False
         self.shown: Mapping[str, Any] | None = None  # the value of a cell
 
 
