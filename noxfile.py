@@ -3,6 +3,7 @@
     nox                   the newest versions of everything, on each Python that is there
     nox -s oldest         the oldest versions that pyproject.toml admits (constraints/oldest.txt)
     nox -s ipykernel6     the newest, with the ipykernel that has no subshells
+    nox -s types          the public names, as pyright (so VS Code's editor) sees them
     nox -s tests-3.13 -- tests/unit    what stands after -- goes to pytest
 
 An interpreter that is not there is skipped, and said so; pyenv, uv or a distribution bring them.
@@ -10,6 +11,8 @@ An interpreter that is not there is skipped, and said so; pyenv, uv or a distrib
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +27,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 CORE = [
     "tests/unit",
     "tests/contract",
+    "tests/integration/backends",
     "tests/integration/test_views.py",
     "tests/integration/test_results.py",
     "tests/integration/test_capture.py",
@@ -31,8 +35,12 @@ CORE = [
     "tests/integration/test_lifecycle.py",
     "tests/integration/test_familiar.py",
     "tests/integration/test_plugin.py",
+    "tests/integration/test_cli.py",
     "tests/jupyter/test_magics.py",
     "tests/jupyter/test_display_kernel.py",
+    "tests/jupyter/test_joins.py",
+    "tests/jupyter/test_bridge.py",
+    "tests/jupyter/test_server.py",
 ]
 
 # How buttons are heard depends on the kernel.
@@ -58,6 +66,26 @@ def oldest(session: nox.Session) -> None:
 def ipykernel6(session: nox.Session) -> None:
     """The newest versions, but the older kernel, and the live view in a browser over it."""
     run(session, "ipykernel<7", also=BROWSER)
+
+
+# What a user's program imports or meets; the other packages are this one's own business.
+PUBLIC = re.compile(r"ipyasyncresult\.(\w+$|(client|core|backends|display|errors|testing)\b)")
+
+
+@nox.session(python=PYTHONS[0])
+def types(session: nox.Session) -> None:
+    """A user's program and the public names in pyright: nothing is wrong, unknown or guessed."""
+    session.install(".[server,pandas]", "pyright")  # brings Node.js where there is none
+    session.run("pyright", "tests/typing/sample.py")
+    verify = ("pyright", "--verifytypes", "ipyasyncresult", "--ignoreexternal", "--outputjson")
+    # It fails for internal names, too: looked at here are the public ones alone.
+    said = session.run(*verify, silent=True, success_codes=[0, 1])
+    symbols = json.loads(str(said))["typeCompleteness"]["symbols"]
+    public = [symbol for symbol in symbols if PUBLIC.match(symbol["name"])]
+    guessed = [s["name"] for s in public if not s["isTypeKnown"] or s["isTypeAmbiguous"]]
+    if guessed or not public:
+        session.error(f"{len(guessed)} of {len(public)} public names have no sure type: {guessed}")
+    session.log(f"all {len(public)} public names have their types")
 
 
 def run(session: nox.Session, *requirements: str, also: Sequence[str] = ()) -> None:

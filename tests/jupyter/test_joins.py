@@ -139,7 +139,8 @@ class PlainFrontend:
         self, code: str, seen: Callable[[dict[str, Any]], None] | None = None
     ) -> list[dict[str, Any]]:
         """What the cell shows; `seen` looks at each message as it comes."""
-        cell = self.client.execute(code)
+        # Else a kernel may drop what comes right behind a cell that failed.
+        cell = self.client.execute(code, stop_on_error=False)
         messages: list[dict[str, Any]] = []
         while True:
             message = self.client.get_iopub_msg(timeout=60)
