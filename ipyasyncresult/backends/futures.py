@@ -75,7 +75,8 @@ class ExecutorClient(BackendClient):
         self._queue: deque[Entry] = deque()  # guarded by _lock, as all below
         self._under_way: dict[concurrent.futures.Future[Any], list[Entry]] = {}
         self._took: dict[bytes, float] = {}  # seconds, by function
-        self._nudge = nudge_for(executor, self._workers, lambda: bool(self._under_way))
+        self._broken: BaseException | None = None  # what the pool said when it broke
+        self._nudge = nudge_for(executor, lambda: bool(self._under_way))
 
     def engine_count(self) -> int:
         return self._workers
@@ -128,7 +129,7 @@ class ExecutorClient(BackendClient):
     def _submit_to_pool(self, batch: list[Entry]) -> concurrent.futures.Future[Any] | None:
         works = [tuple(self._work_of(entry, self._wrap)) for entry in batch]
         try:
-            future = self.executor_.submit(self._run, works)
+            future = self._ask_pool(works)
         except Exception as error:  # noqa: BLE001  it is shut down or broken: these never run
             self._lose_all(batch, translate(error))
             return None
@@ -137,6 +138,12 @@ class ExecutorClient(BackendClient):
             with self.ledger.batch() as news:
                 news.started(first.record.msg_id, None, self.ledger.clock())
         return future
+
+    def _ask_pool(self, works: list[tuple[Any, ...]]) -> concurrent.futures.Future[Any]:
+        # A broken one is not asked: it tells of its end while it holds the lock of its `submit`.
+        if self._broken is not None:
+            raise self._broken
+        return self.executor_.submit(self._run, works)
 
     # -- what comes back -------------------------------------------------------------------------
 
@@ -147,6 +154,8 @@ class ExecutorClient(BackendClient):
         if future.cancelled():
             self._take_back([entry.record.msg_id for entry in batch])
         elif (error := future.exception()) is not None:
+            if isinstance(error, concurrent.futures.BrokenExecutor):
+                self._broken = error
             self._lose_all(batch, translate(error))
         else:
             self._deliver(batch, future.result())
