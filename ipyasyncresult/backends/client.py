@@ -254,6 +254,7 @@ class BackendClient(RemembersTasks):
     def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
         """Run failed tasks again; new records."""
         self._check_open()
+        self._refuse_unless("retry", "another try: submit the work again")
         missing = [record for record in records if record not in self._failed]
         if missing:
             raise UnknownTaskError(

@@ -75,7 +75,7 @@ class ExecutorClient(BackendClient):
         self._queue: deque[Entry] = deque()  # guarded by _lock, as all below
         self._under_way: dict[concurrent.futures.Future[Any], list[Entry]] = {}
         self._took: dict[bytes, float] = {}  # seconds, by function
-        self._nudge = nudge_for(executor, self._workers, lambda: bool(self._under_way))
+        self._nudge = nudge_for(executor, lambda: bool(self._under_way))
 
     def engine_count(self) -> int:
         return self._workers

@@ -9,79 +9,67 @@ broken, and what ran there never ends (seen with CPython 3.11; `submit` is the s
 from __future__ import annotations
 
 import concurrent.futures
-import concurrent.futures.process
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import process
+from typing import Any
 
-__all__ = ["Nudge", "nudge_for"]
+from ipyasyncresult.backends.recurring import Recurring
 
-_INTERVAL = 1.0  # seconds
+__all__ = ["nudge_for", "pools_of"]
 
 
-class Nudge:
-    """Submits next to nothing once a second, as long as something is under way.
+class _Nudge:
+    """Submits next to nothing; no more than one for each worker waits there: then every process
+    has been started and seen."""
+
+    def __init__(self, pool: process.ProcessPoolExecutor, busy: Callable[[], bool]) -> None:
+        self._pool = weakref.ref(pool)  # one that its user forgot ends by itself
+        self._busy = busy
+        self._waiting: list[concurrent.futures.Future[int]] = []
+
+    def look(self) -> bool:
+        """Whether something is under way."""
+        pool = self._pool()
+        if pool is None or not self._busy():
+            return False
+        self._waiting = [one for one in self._waiting if not one.done()]
+        if len(self._waiting) < (getattr(pool, "_max_workers", None) or 1):
+            try:
+                self._waiting.append(pool.submit(int))
+            except RuntimeError:  # broken or shut down, which its thread was told: it looks at all
+                return False
+        return True
+
+
+def nudge_for(executor: concurrent.futures.Executor, busy: Callable[[], bool]) -> Recurring | None:
+    """A nudge for the pools that need one, to begin when something is under way.
 
     Parameters
     ----------
     executor : Executor
-    workers : int
-        No more than this many wait there: then every process has been started and seen.
     busy : callable
         Whether something is under way.
     """
-
-    def __init__(
-        self, executor: concurrent.futures.Executor, workers: int, busy: Callable[[], bool]
-    ) -> None:
-        self._executor = executor
-        self._workers = workers
-        self._busy = busy
-        self._timer: threading.Timer | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-        self._waiting: list[concurrent.futures.Future[int]] = []
-
-    def begin(self) -> None:
-        """Something is under way.  Any thread; cheap when that was known."""
-        if self._timer is None:
-            self._arm()
-
-    def _arm(self) -> None:
-        with self._lock:
-            if self._closed or self._timer is not None:
-                return
-            self._timer = threading.Timer(_INTERVAL, self._nudge)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _nudge(self) -> None:
-        with self._lock:
-            self._timer = None
-        if not self._busy():
-            return
-        self._waiting = [one for one in self._waiting if not one.done()]
-        if len(self._waiting) < self._workers:
-            try:
-                self._waiting.append(self._executor.submit(int))
-            except RuntimeError:  # it is broken, or shut down: all that was there has ended
-                return
-        self._arm()
-
-    def close(self) -> None:
-        """No more of it."""
-        with self._lock:
-            self._closed = True
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-            if timer is not threading.current_thread():
-                timer.join()
-
-
-def nudge_for(
-    executor: concurrent.futures.Executor, workers: int, busy: Callable[[], bool]
-) -> Nudge | None:
-    """A nudge for the pools that need one."""
-    if isinstance(executor, concurrent.futures.process.ProcessPoolExecutor):
-        return Nudge(executor, workers, busy)
+    if isinstance(executor, process.ProcessPoolExecutor):
+        return Recurring(_Nudge(executor, busy).look)
     return None
+
+
+def pools_of(futures: Iterable[Any]) -> list[process.ProcessPoolExecutor]:
+    """The process pools in which some of these unfinished futures are under way.
+
+    A future does not know its pool; but the thread that watches the pool's processes knows both.
+    """
+    wanted = {id(future) for future in futures}
+    found = []
+    for thread in threading.enumerate():
+        reference = getattr(thread, "executor_reference", None)
+        items = list(getattr(thread, "pending_work_items", {}).values())
+        if reference is None or not any(id(item.future) in wanted for item in items):
+            continue
+        pool = reference()
+        if isinstance(pool, process.ProcessPoolExecutor):
+            found.append(pool)
+    return found

@@ -67,6 +67,25 @@ class RefusesByDefault(AnyClient):
         """Send a signal to engine processes."""
         raise CapabilityError(f"{self.capabilities.backend} cannot signal its workers")
 
+    def hub_history(self) -> list[str]:
+        """Ids of all tasks that the cluster keeps, oldest first."""
+        self._refuse_unless("stored_results", "a history: it keeps no results")
+        return []
+
+    def purge_results(self, jobs: Any = "all", targets: Any = ()) -> Any:
+        """Let the cluster forget results."""
+        self._refuse_unless("stored_results", "anything to purge: it keeps no results")
+
+    purge_hub_results = purge_results
+
+    def purge_everything(self) -> Any:
+        """:meth:`purge_results`, of all."""
+        return self.purge_results()
+
+    def restart(self, targets: Targets = "all", **_: Any) -> None:
+        """Replace engines by new ones."""
+        raise CapabilityError(f"{self.capabilities.backend} cannot restart its engines")
+
     def shutdown(
         self,
         targets: Any = "all",

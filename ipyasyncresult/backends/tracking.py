@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.backends.client import BackendClient
+from ipyasyncresult.backends.followed import FollowedFutures, kind_of
+from ipyasyncresult.backends.nudging import nudge_for, pools_of
+from ipyasyncresult.backends.recurring import Recurring
 from ipyasyncresult.client.reattach import forget_client
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.mapresult import AsyncMapResult
@@ -16,8 +19,11 @@ from ipyasyncresult.core.outcome import make_remote_error
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import TaskAborted
+from ipyasyncresult.errors import CapabilityError
 from ipyasyncresult.worker.failures import describe_failure
+
+if TYPE_CHECKING:
+    from ipyasyncresult.client.targets import Targets
 
 __all__ = ["CAPABILITIES", "TrackedResult", "track"]
 
@@ -33,10 +39,6 @@ CAPABILITIES = Capabilities(
     retry=False,
     time_limits=False,
 )
-
-
-_LATE_OUTPUTS = 1.0
-"""Seconds after a result of ipyparallel's in which its outputs must come."""
 
 
 def track(futures: Iterable[Any] | Any, *, fname: str = "futures") -> TrackedResult:
@@ -113,10 +115,19 @@ class _Tracker(BackendClient):
         # It is nobody's engines, and runs nothing here.
         forget_client(self)
         self._leave_home()
-        self._futures: dict[str, Any] = {}
+        self._futures: dict[str, tuple[Any, FollowedFutures]] = {}  # those that have not ended
 
     def engine_count(self) -> int:
         return 1
+
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> Any:
+        """Refused."""
+        raise CapabilityError(
+            f"{CAPABILITIES.backend} cannot give a view, nothing can be submitted here: "
+            "ipyasyncresult.connect(x) gives a client for that, of an executor or a cluster"
+        )
+
+    direct_view = load_balanced_view
 
     def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
         """Nothing: the futures are others'."""
@@ -128,27 +139,41 @@ class _Tracker(BackendClient):
                 raise TypeError(f"futures must be futures; number {position} is {kind} {future!r}")
         records = [self.ledger.submit(self.new_msg_id()) for _ in futures]
         result = TrackedResult.over_map(self, records, Map(), fname)
+        kinds: dict[type[FollowedFutures], FollowedFutures] = {}
         for record, future in zip(records, futures, strict=True):
+            which = kind_of(future)
             self._known[record.msg_id] = record
-            self._futures[record.msg_id] = future
+            self._futures[record.msg_id] = future, kinds.setdefault(which, which())
+        looks = [Recurring(functools.partial(self._look, kind)) for kind in kinds.values()]
+        looks += [
+            nudge
+            for pool in pools_of(future for future in futures if not future.done())
+            if (nudge := nudge_for(pool, self.ledger.has_outstanding)) is not None
+        ]
+        for record, future in zip(records, futures, strict=True):
             future.add_done_callback(functools.partial(self._take, record.msg_id))
+        for look in looks:
+            look.begin()
         return result
 
-    def _take(self, msg_id: str, future: Any) -> None:
-        """Any thread.  Nothing may escape: nobody would catch it."""
-        try:
-            is_waiting = _wait_for_outputs(
-                future, functools.partial(self._take_now, msg_id, future)
-            )
-        except Exception:  # noqa: BLE001  then without them
-            is_waiting = False
-        if not is_waiting:
-            self._take_now(msg_id, future)
+    # -- any thread: nothing may escape, nobody would catch it -----------------------------------
 
-    def _take_now(self, msg_id: str, future: Any) -> None:
-        """Once per future: the second call finds nothing to do."""
-        if self._futures.pop(msg_id, None) is None:
+    def _take(self, msg_id: str, future: Any) -> None:
+        found = self._futures.get(msg_id)
+        if found is None:
             return
+        take = functools.partial(self._take_now, msg_id)
+        try:
+            found[1].call_at_end(future, take)
+        except Exception:  # noqa: BLE001  then without what would have come later
+            take()
+
+    def _take_now(self, msg_id: str) -> None:
+        """Once per future: the second call finds nothing to do."""
+        found = self._futures.pop(msg_id, None)
+        if found is None:
+            return
+        future, kind = found
         value: Any = None
         error: BaseException | None = None
         outputs: list[Output] = []
@@ -157,10 +182,10 @@ class _Tracker(BackendClient):
                 error = concurrent.futures.CancelledError()
             else:
                 value = future.result()
-                outputs = _outputs_of(future, self.ledger.clock)
+                outputs = kind.outputs(future, self.ledger.clock)
         except BaseException as raised:  # noqa: BLE001  whatever the task raised
             error = raised
-        lost = None if error is None else _lost(future, error, msg_id)
+        lost = None if error is None else kind.lost(future, error, msg_id)
         with self.ledger.batch() as batch:
             batch.output(msg_id, outputs)
             if lost is not None:
@@ -169,48 +194,25 @@ class _Tracker(BackendClient):
                 status = Status.DONE if error is None else Status.FAILED
                 batch.finish(msg_id, status, raw=(value, error))
 
+    def _look(self, kind: FollowedFutures) -> bool:
+        """Whether futures of this kind are still to be looked at."""
+        if not kind.may_never_end:
+            return False
+        mine = {i: future for i, (future, its) in list(self._futures.items()) if its is kind}
+        if not mine:
+            kind.rest()
+            return False
+        for msg_id, error in kind.look_for_lost(mine).items():
+            if self._futures.pop(msg_id, None) is not None:
+                with self.ledger.batch() as batch:
+                    self._lose(batch, msg_id, error)
+        return True
+
     def _abort(self, msg_ids: list[str]) -> None:
         for msg_id in msg_ids:
-            future = self._futures.get(msg_id)
+            future, _ = self._futures.get(msg_id, (None, None))
             if future is not None:
                 future.cancel()
 
-
-def _lost(future: Any, error: BaseException, msg_id: str) -> BaseException | None:
-    """The error of a task that did not come to an end of its own; None for what it raised."""
-    if isinstance(error, concurrent.futures.CancelledError):
-        return TaskAborted(msg_id)
-    if hasattr(future, "msg_ids"):
-        from ipyasyncresult.backends.ipyparallel.translation import translate
-
-        return translate(error, msg_id)
-    return None
-
-
-def _wait_for_outputs(future: Any, take: Callable[[], None]) -> bool:
-    """Call `take` when the outputs of an AsyncResult of ipyparallel's are there, or too late.
-
-    Its callbacks come in the thread that receives outputs: there nobody may wait for them.
-    """
-    if not hasattr(future, "msg_ids") or future.wait_for_output(0):
-        return False
-    loop = future._client._io_loop
-    loop.add_callback(loop.call_later, _LATE_OUTPUTS, take)
-    future._output_future.add_done_callback(lambda _: take())
-    return True
-
-
-def _outputs_of(future: Any, clock: Callable[[], float]) -> list[Output]:
-    """What an AsyncResult of ipyparallel's has of outputs; other futures have none."""
-    if not hasattr(future, "msg_ids"):
-        return []
-    found = future.metadata
-    outputs: list[Output] = []
-    for about in found if isinstance(found, list) else [found]:
-        outputs += [
-            Output(name, clock(), about[name]) for name in ("stdout", "stderr") if about[name]
-        ]
-        outputs += [
-            Output("display_data", clock(), data=shown["data"]) for shown in about["outputs"]
-        ]
-    return outputs
+    def _release(self) -> None:
+        self._futures.clear()  # the next look is the last

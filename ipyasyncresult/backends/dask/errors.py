@@ -6,10 +6,13 @@ import asyncio
 
 from ipyasyncresult.errors import EngineError, HubError, TaskAborted
 
-__all__ = ["closed_client", "translate"]
+__all__ = ["CLOSED", "closed_client", "translate"]
+
+CLOSED = ("closed", "closing")
+"""States of a client of Dask's that is of no use any more."""
 
 
-def closed_client(error: BaseException, msg_id: str) -> BaseException:
+def closed_client(error: BaseException | None, msg_id: str) -> BaseException:
     """The error of a task whose Dask client was closed, or has given its scheduler up."""
     made = HubError(f"the Dask client was closed; task {msg_id}")
     made.__cause__ = error

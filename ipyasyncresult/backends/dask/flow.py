@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ipyasyncresult.backends.dask.errors import closed_client, translate
+from ipyasyncresult.backends.dask.errors import CLOSED, closed_client, translate
 from ipyasyncresult.backends.dask.kept import KeepsResults
 from ipyasyncresult.backends.dask.worker import Parcel
 from ipyasyncresult.backends.news import NewsThread
@@ -22,7 +22,6 @@ __all__ = ["TakesDeliveries"]
 
 _LOOK = 0.5
 """Seconds between two looks at scheduler and workers, while something is outstanding."""
-_CLOSED = ("closed", "closing")
 _PATIENCE = 0.25
 """Seconds for which finished results wait for those that are being gathered."""
 
@@ -124,7 +123,7 @@ class TakesDeliveries(KeepsResults):
             batch.output(msg_id, decode_outputs(piece))
 
     def _take_losses(self, batch: Batch, msg_ids: list[str], error: BaseException) -> None:
-        closed = self.dask.status in _CLOSED  # then Dask gives no reason
+        closed = self.dask.status in CLOSED  # then Dask gives no reason
         for msg_id in msg_ids:
             lost = closed_client(error, msg_id) if closed else translate(error, msg_id)
             self._lose(batch, msg_id, lost)
@@ -137,7 +136,7 @@ class TakesDeliveries(KeepsResults):
 
     def _look_around(self) -> None:
         """Nobody else tells of a closed client, or of a task whose worker will not come back."""
-        if self.dask.status in _CLOSED:
+        if self.dask.status in CLOSED:
             self._end("the Dask client was closed")
             return
         if not self._futures:

@@ -151,10 +151,6 @@ class KeepsResults(BackendClient):
 
     purge_hub_results = purge_results
 
-    def purge_everything(self) -> int:
-        """:meth:`purge_results`."""
-        return self.purge_results("all")
-
     def _watch_futures(self, futures: list[Any], entries: list[Entry]) -> None:
         raise NotImplementedError
 

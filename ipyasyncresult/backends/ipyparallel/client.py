@@ -12,7 +12,7 @@ from typing import Any
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.ipyparallel import CAPABILITIES
 from ipyasyncresult.backends.ipyparallel.flights import Flight, TakesReplies
-from ipyasyncresult.backends.ipyparallel.heartbeat import ControllerWatch
+from ipyasyncresult.backends.ipyparallel.heartbeat import ControllerWatch, endpoint
 from ipyasyncresult.backends.news import NewsThread
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.anyclient import ids_of
@@ -45,7 +45,7 @@ class IpyparallelClient(TakesReplies):
         BackendClient.__init__(self, CAPABILITIES, "ipyparallel")
         super().__init__(client)
         self._owns = owns
-        self._controller = ControllerWatch(_endpoint(client))
+        self._controller = ControllerWatch(endpoint(client))
         self._news = NewsThread(self.ledger, self._look, _LOOK, "ipyasyncresult-ipyparallel")
         self._news.start()
 
@@ -225,11 +225,3 @@ def _metadata(entry: Entry, retries: int) -> dict[str, Any]:
             else [group.group_id, group.fname, group.kind, group.partition, group.ordered],
         },
     }
-
-
-def _endpoint(client: Any) -> str:
-    """Where its client is connected to the hub; through a tunnel that is not the hub's address."""
-    import zmq
-
-    address = client._query_socket.getsockopt(zmq.LAST_ENDPOINT)
-    return address.rstrip(b"\0").decode()  # type: ignore[no-any-return]

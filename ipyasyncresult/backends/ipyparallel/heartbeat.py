@@ -6,9 +6,10 @@ import contextlib
 import select
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["ControllerWatch"]
+__all__ = ["ControllerWatch", "endpoint"]
 
 _REFUSALS = 2  # connections in a row that were refused: it is gone
 _PATIENCE = 5.0  # seconds for which a connection may stay without a greeting
@@ -70,3 +71,11 @@ class ControllerWatch:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def endpoint(client: Any) -> str:
+    """Where a client is connected to the hub; through a tunnel that is not the hub's address."""
+    import zmq
+
+    address = client._query_socket.getsockopt(zmq.LAST_ENDPOINT)
+    return address.rstrip(b"\0").decode()  # type: ignore[no-any-return]

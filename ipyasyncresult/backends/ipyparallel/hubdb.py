@@ -38,6 +38,26 @@ _ALL = [
 ]
 
 
+_ANSWER = 5.0
+"""Seconds that the hub gets to answer.  It is one process, which also takes in every task."""
+
+
+class _Asking:
+    """An ipyparallel client that does not wait for ever for a hub that may be dead."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _send_recv(self, *args: Any, **options: Any) -> Any:
+        answer = self._client._send(*args, **options)
+        if not answer.wait(_ANSWER):
+            raise TimeoutError(f"no answer within {_ANSWER:g} s")
+        return answer.result()
+
+
 class ReadsHub(BackendClient):
     """The part of an ipyparallel client that asks the hub."""
 
@@ -45,11 +65,21 @@ class ReadsHub(BackendClient):
         self.ipyparallel = client
         self._asked: dict[str, dict[str, Any]] = {}  # tasks of others, until they end
 
-    def _query(self, query: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
+    def _ask(self, method: str, *args: Any) -> Any:
+        """What a method of ipyparallel's client gives.
+
+        Raises
+        ------
+        HubError
+            When the hub does not answer.
+        """
         try:
-            found: list[dict[str, Any]] = self.ipyparallel.db_query(query, keys)
+            return getattr(type(self.ipyparallel), method)(_Asking(self.ipyparallel), *args)
         except Exception as error:
             raise HubError(f"ipyparallel's hub does not answer: {error}") from error
+
+    def _query(self, query: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._ask("db_query", query, keys)
         return found
 
     def _find_call(self, which: str) -> Call | None:
@@ -152,18 +182,14 @@ class ReadsHub(BackendClient):
 
     def hub_history(self) -> list[str]:
         """Ids of all tasks in the hub's database, oldest first."""
-        history: list[str] = self.ipyparallel.hub_history()
+        history: list[str] = self._ask("hub_history")
         return history
 
     def purge_results(self, jobs: Any = "all", targets: Any = ()) -> None:
         """Let the hub forget results: ids, or ``'all'``."""
-        self.ipyparallel.purge_hub_results(jobs, list(targets))
+        self._ask("purge_hub_results", jobs, list(targets))
 
     purge_hub_results = purge_results
-
-    def purge_everything(self) -> None:
-        """Let the hub forget all results."""
-        self.purge_results("all")
 
 
 def _ours(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import ipyasyncresult as ipar
+from ipyasyncresult import LoadBalancedView
 from ipyasyncresult.backends.futures import CAPABILITIES
 from ipyasyncresult.backends.tracking import CAPABILITIES as TRACKED
 from ipyasyncresult.core.capabilities import Capabilities
@@ -43,7 +44,7 @@ def clients(pool: concurrent.futures.Executor) -> Iterator[dict[str, Any]]:
 
 
 def limited(client: Any) -> Any:
-    view = client.load_balanced_view()
+    view = LoadBalancedView(client)
     view.timeout = 1.0
     return view.apply_async(abs, -1)
 
@@ -86,6 +87,27 @@ def test_engines_are_neither_restarted_nor_ended_one_by_one(clients: dict[str, A
         with pytest.raises(CapabilityError, match="cannot end single engines"):
             client.shutdown(targets=[0])
         assert not client.closed
+
+
+def test_what_is_tracked_gives_no_view(clients: dict[str, Any]) -> None:
+    asks: list[Callable[[Any], Any]] = [
+        lambda client: client.load_balanced_view(),
+        lambda client: client.executor(),
+        lambda client: client[:],
+        lambda client: client.activate(),
+    ]
+    for ask in asks:
+        with pytest.raises(CapabilityError, match="nothing can be submitted here"):
+            ask(clients["tracked"])
+
+
+def test_what_is_not_kept_has_no_history_and_is_not_purged(clients: dict[str, Any]) -> None:
+    for client in clients.values():
+        for ask in (client.hub_history, client.purge_results, client.purge_everything):
+            with pytest.raises(CapabilityError, match="it keeps no results"):
+                ask()
+        with pytest.raises(CapabilityError, match="cannot restart"):
+            client.restart()
 
 
 OTHERS = """

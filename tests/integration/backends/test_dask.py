@@ -316,6 +316,14 @@ def test_the_death_of_a_worker_ends_what_it_ran_and_what_waited_for_it(
         killed.get(2 * SOON)
     assert isinstance(caught.value.__cause__, distributed.KilledWorker)
     assert doomed.wait(SOON) == -signal.SIGKILL
+    doomed = cluster.add_worker("doomed", "--resources", "DOOMED=1")
+    tracked = ipar.track(
+        foreign.submit(os.kill, doomed.pid, signal.SIGKILL, resources={"DOOMED": 1}, pure=False)
+    )
+    with pytest.raises(ipar.EngineError, match="the worker died under task") as caught:
+        tracked.get(2 * SOON)
+    assert isinstance(caught.value.__cause__, distributed.KilledWorker)
+    doomed.wait(SOON)
     foreign.run_on_scheduler(allow_failures, 3)
 
     again = cluster.add_worker("doomed again")

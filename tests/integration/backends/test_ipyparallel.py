@@ -268,6 +268,21 @@ def test_results_of_its_own_are_tracked(client: IpyparallelClient, new_gate: New
         assert isinstance(result.exception(), ipar.TaskAborted)
 
 
+def test_tracked_results_that_it_would_leave_open_come_to_an_end(
+    client: IpyparallelClient, cluster: ipyparallel.Cluster, new_gate: NewGate
+) -> None:
+    gate = new_gate("tracked")
+    own = client.ipyparallel.load_balanced_view()
+    with pytest.raises(ipar.EngineError, match="its result cannot be unpickled here"):
+        ipar.track(own.apply_async(unreadable)).get(SOON)
+    second = cluster.connect_client_sync()
+    held = ipar.track(second[0].apply_async(wait_for, str(gate.path)))
+    second.close()
+    with pytest.raises(HubError, match="the ipyparallel client was closed"):
+        held.get(SOON)
+    gate.open()
+
+
 def invert(x: float) -> float:
     """It brings nothing along: ipyparallel sends the code alone."""
     print("inverting", x)
@@ -312,14 +327,17 @@ def test_dead_engines_and_a_dead_controller_end_every_result(
     # Nothing but the controller's own process: its schedulers live on, and hold its socket.
     until(busy, lambda: busy.counts().running == 1)
     queued = client.load_balanced_view().apply_async(os.getpid)
+    foreign = cluster.connect_client_sync()
+    tracked = ipar.track(foreign.load_balanced_view().apply_async(os.getpid))
     controller = psutil.Process(cluster.controller.pid)
     schedulers = controller.children(recursive=True)
     try:
         controller.kill()
-        for result in (busy, queued):
+        for result in (busy, queued, tracked):
             with pytest.raises(HubError, match="controller does not answer"):
                 result.get(2 * SOON)
     finally:
+        foreign.close()
         for process in schedulers:
             process.kill()
     assert client.closed

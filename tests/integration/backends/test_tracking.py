@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ import distributed
 import pytest
 
 import ipyasyncresult as ipar
-from ipyasyncresult.errors import CapabilityError
+from ipyasyncresult.errors import CapabilityError, EngineError, HubError
 
 if TYPE_CHECKING:
     from tests.integration.conftest import NewGate
@@ -74,6 +77,31 @@ def test_futures_of_an_executor_with_the_widget(new_gate: NewGate) -> None:
         assert result.ok == ["held"]
         with pytest.raises(CapabilityError, match="tracked futures cannot give an interrupt"):
             ipar.track(pool.submit(invert, 1)).interrupt()
+        failed = ipar.track(pool.submit(invert, 0))
+        failed.wait(SOON)
+        with pytest.raises(CapabilityError, match="tracked futures cannot give another try"):
+            failed.retry_failed()
+
+
+def hold(gate: Any) -> None:
+    gate.path.with_name(f"at-{os.getpid()}").touch()
+    gate.wait()
+
+
+def test_a_pool_whose_worker_is_killed_ends_what_is_tracked(new_gate: NewGate) -> None:
+    gate = new_gate("held")
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        result = ipar.track([pool.submit(hold, gate) for _ in range(2)])
+        while len(list(gate.path.parent.glob("at-*"))) < 2:
+            threading.Event().wait(0.02)
+        # The one that the pool itself may not have noticed yet.
+        os.kill(list(pool._processes)[-1], signal.SIGKILL)
+        result.wait(SOON)
+        assert len(result.failed) == 2
+        for error in result.failed:
+            assert isinstance(error, EngineError)
+            assert isinstance(error.__cause__, concurrent.futures.process.BrokenProcessPool)
 
 
 def test_futures_of_dask(new_gate: NewGate) -> None:
@@ -94,3 +122,9 @@ def test_futures_of_dask(new_gate: NewGate) -> None:
         result.wait(SOON)
         assert [str(task.status) for task in result.tasks()] == ["ok", "aborted"]
         assert isinstance(result.exception(), ipar.TaskAborted)
+        gate = new_gate("late")
+        late = ipar.track(foreign.submit(gate.wait, pure=False))
+        foreign.close()
+        with pytest.raises(HubError, match="the Dask client was closed"):
+            late.get(SOON)
+        gate.open()
