@@ -40,6 +40,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NoReturn
 
 from ipyasyncresult.core.failure import Failure
+from ipyasyncresult.core.tracebacks import render_users_frames
 from ipyasyncresult.core.unpickling import loads
 
 __all__ = [
@@ -69,9 +70,13 @@ __all__ = [
 class IpyAsyncResultError(Exception):
     """Base of all errors of this package but :class:`TimeoutError`."""
 
+    _render_traceback_ = render_users_frames
+
 
 class TimeoutError(builtins.TimeoutError, multiprocessing.TimeoutError):
     """The result did not come within the given number of seconds; the task goes on."""
+
+    _render_traceback_ = render_users_frames
 
 
 class ResultNotReady(IpyAsyncResultError, AssertionError, ValueError, RuntimeError):

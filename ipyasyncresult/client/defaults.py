@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from ipyasyncresult.core.slips import refuse_unknown
+
 __all__ = ["with_cluster_options"]
 
 P = ParamSpec("P")
@@ -19,6 +21,8 @@ def with_cluster_options(
 ) -> Callable[Concatenate[Self, P], None]:
     """Decorator for ``__init__``: what the call does not give comes from ``ClusterOptions``."""
 
+    known = {"n", *(init.__kwdefaults__ or ())}
+
     @functools.wraps(init)
     def configured(self: Any, *args: Any, **given: Any) -> None:
         wanted = {**_configured(), **given}
@@ -26,6 +30,7 @@ def with_cluster_options(
             wanted.pop("n", None)
         elif "n" in wanted:
             args = args[1:]  # None: as many as the options say
+        refuse_unknown("Cluster", "option", given, known)
         init(self, *args, **wanted)
 
     return cast("Callable[Concatenate[Self, P], None]", configured)

@@ -15,6 +15,7 @@ from ipyasyncresult.client.view import View, call_seconds, function_name, zip_se
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
+from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
 
 __all__ = ["DirectView"]
+
+_MAP_OPTIONS = ("dist", "label", "ordered", "timeout")
 
 
 class DirectView(View):
@@ -346,12 +349,11 @@ class DirectView(View):
         label : str, optional
             Of these tasks; by default that of the view.
         """
+        refuse_unknown("map", "option", options, _MAP_OPTIONS)
         label = options.pop("label", None)
         dist = options.pop("dist", "b")
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
-        if options:
-            raise TypeError(f"map does not know the options {sorted(options)}")
         partition = _partition(dist)
         items, count, star = zip_sequences(sequences)
         chosen, _ = self._chosen()

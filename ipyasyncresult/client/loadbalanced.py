@@ -20,6 +20,7 @@ from ipyasyncresult.client.view import (
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
+from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import NoEnginesError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadBalancedView"]
 
+_MAP_OPTIONS = ("chunksize", "label", "ordered", "timeout")
 _MOST_CHUNKS = 1024
 """A map of more items than this goes in so many chunks: enough to balance and to show progress."""
 _PATIENCE = 0.005
@@ -101,11 +103,11 @@ class LoadBalancedView(View):
         label : str, optional
             Of these tasks; by default that of the view.
         """
+        refuse_unknown("map", "option", options, _MAP_OPTIONS)
         label = options.pop("label", None)
         chunksize = options.pop("chunksize", None)
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
-        _refuse(options)
         check_chunksize(chunksize)
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
@@ -225,11 +227,6 @@ class JoinedParts(Map):
 
     def joinPartitions(self, parts: Any) -> Any:  # noqa: N802
         return self._partition.joinPartitions([part[0] for part in parts])
-
-
-def _refuse(options: dict[str, Any]) -> None:
-    if options:
-        raise TypeError(f"map does not know the options {sorted(options)}")
 
 
 def warn_of_waiting(client: AnyClient, tasks: int, limit: int | None) -> None:

@@ -12,6 +12,7 @@ from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
+from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import SerializationError
@@ -85,9 +86,8 @@ class View:
         AttributeError
             When a view has no such flag.
         """
-        for name in flags:
-            if name.startswith("_") or name not in vars(self):
-                raise AttributeError(f"a view has no flag {name!r}")
+        known = [name for name in vars(self) if not name.startswith("_")]
+        refuse_unknown("a view", "flag", flags, known, AttributeError)
         for name, value in flags.items():
             setattr(self, name, value)
         return self

@@ -337,7 +337,7 @@ class AsyncResult(Waitable, Insight, Controllable):
 
     def _wait_record(self, record: TaskRecord) -> None:
         if record.received is None:
-            self._ledger.waits.wait(lambda: record.received is not None, None)
+            self._wait_until(lambda: record.received is not None, None)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         if self._single:

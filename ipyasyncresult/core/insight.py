@@ -62,7 +62,8 @@ class Insight:
         # IPython asks every object for _repr_html_, _ipython_display_ and more.
         if name[:1] != "_" and name in METADATA_KEYS:
             return self._metadata_entry(name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(text, name=name, obj=self)  # Python says what was meant
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *METADATA_KEYS]
@@ -249,7 +250,12 @@ class Insight:
             raise ValueError(f"interval must be seconds > 0, not {interval}")
         limit = check_timeout(timeout)
         began = time.monotonic()
-        if not presenter().wait_interactive(cast("AsyncResult", self), seconds, limit):
+        try:
+            ended = presenter().wait_interactive(cast("AsyncResult", self), seconds, limit)
+        except KeyboardInterrupt as interrupt:  # between two waits, perhaps
+            self._say_what_goes_on(interrupt)
+            raise
+        if not ended:
             done, total = self.progress, self._tally.total
             waited = timing.format_seconds(time.monotonic() - began)
             raise TimeoutError(f"{done} of {total} done after {waited}; the rest goes on")

@@ -110,11 +110,11 @@ class AsyncMapResult(AsyncResult):
 
     def _decode_what_comes(self, timeout: float | None) -> float | None:
         """Decode large chunks while others are worked on; what is left of the time."""
-        codec, waits = self._ledger.codec, self._ledger.waits
+        codec = self._ledger.codec
         deadline = None if timeout is None else monotonic() + timeout
         for record in self.records:
             left = None if deadline is None else max(0.0, deadline - monotonic())
-            if not waits.wait(lambda record=record: record.received is not None, left):  # type: ignore[misc]
+            if not self._wait_until(lambda record=record: record.received is not None, left):  # type: ignore[misc]
                 break
             error_of(codec, record)
         return None if deadline is None else max(0.0, deadline - monotonic())
@@ -196,7 +196,7 @@ class AsyncMapResult(AsyncResult):
         arrivals = self._ledger.track_arrivals(self._tally, self.records)
         for index in range(len(self.records)):
             if len(arrivals) <= index:
-                self._ledger.waits.wait(lambda index=index: len(arrivals) > index, None)  # type: ignore[misc]
+                self._wait_until(lambda index=index: len(arrivals) > index, None)  # type: ignore[misc]
             yield arrivals[index]
 
     async def __aiter__(self) -> AsyncIterator[Any]:

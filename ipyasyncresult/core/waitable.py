@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
+from ipyasyncresult.core.tracebacks import hide_our_frames
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import ResultNotReady, TimeoutError
 
@@ -94,10 +95,27 @@ class Waitable:
     def _wait(self, timeout: float | None, return_when: ReturnWhen | None = None) -> bool:
         tally = self._tally
         if return_when in (None, "ALL_COMPLETED"):
-            return self._ledger.waits.wait(lambda: not tally.left, timeout)
+            return self._wait_until(lambda: not tally.left, timeout)
         if return_when == "FIRST_EXCEPTION":
-            return self._ledger.waits.wait(lambda: tally.failures or not tally.left, timeout)  # type: ignore[arg-type, return-value]
-        return self._ledger.waits.wait(lambda: tally.finished or not tally.left, timeout)  # type: ignore[arg-type, return-value]
+            return self._wait_until(lambda: tally.failures or not tally.left, timeout)
+        return self._wait_until(lambda: tally.finished or not tally.left, timeout)
+
+    def _wait_until(self, predicate: Callable[[], object], timeout: float | None) -> bool:
+        try:
+            return self._ledger.waits.wait(predicate, timeout)  # type: ignore[arg-type]
+        except KeyboardInterrupt as interrupt:
+            self._say_what_goes_on(interrupt)
+            raise
+
+    def _say_what_goes_on(self, interrupt: BaseException) -> None:
+        """For an exception that ended a wait, not the work."""
+        hide_our_frames(interrupt)
+        if self._tally.left and not hasattr(interrupt, "__notes__"):
+            counts = self._tally.counts()
+            interrupt.add_note(
+                f"{counts.finished} of {counts.total} done; the rest goes on: "
+                "abort() takes back what is queued, interrupt() stops what runs"
+            )
 
     def _partition_done(self) -> tuple[set[AsyncResult], set[AsyncResult]]:
         raise NotImplementedError
@@ -153,6 +171,9 @@ class Waitable:
                 finally:
                     waiter.cancel()
                 changed.clear()
+        except asyncio.CancelledError as interrupt:
+            self._say_what_goes_on(interrupt)
+            raise
         finally:
             stop()
 

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from ipyasyncresult.core.failure import Failure, encode_failure
+from ipyasyncresult.errors import SerializationError
+from ipyasyncresult.worker.sources import name_cells
 from ipyasyncresult.worker.text import bounded, encodable
 
 __all__ = ["cut_hidden_frames", "describe_call", "describe_failure", "format_error"]
@@ -27,7 +29,10 @@ T = TypeVar("T")
 _PICKLE_LIMIT = 1024 * 1024  # bytes; an exception may carry arrays, but not hundreds of megabytes
 _INPUTS_LIMIT = 500  # characters
 _MANY_FRAMES = 5000  # more than these cost memory to look at, and nobody reads them
-_OURS = (str(Path(__file__).parent), str(Path(traceback.__file__).parent / "asyncio"))
+_OURS = (
+    *(str(Path(file).parent) for file in (__file__, cloudpickle.__file__)),
+    str(Path(traceback.__file__).parent / "asyncio"),
+)
 
 
 def describe_failure(error: BaseException, *, inputs: str = "", ansi: str = "") -> bytes:
@@ -81,6 +86,8 @@ def _attempt(function: Callable[[], T]) -> T | None:
 
 def format_error(error: BaseException) -> str:
     frames = _skip_our_frames(error.__traceback__)
+    if isinstance(error, SerializationError) and error.__cause__ is not None:
+        error.__cause__.__traceback__ = _skip_our_frames(error.__cause__.__traceback__)
     if isinstance(error, MemoryError):
         # What did not fit may hang on the frames' variables.
         traceback.clear_frames(error.__traceback__)
@@ -88,6 +95,7 @@ def format_error(error: BaseException) -> str:
         cut_hidden_frames(frames)
     limit = -_MANY_FRAMES if _longer_than(frames, _MANY_FRAMES) else None
     described = traceback.TracebackException(type(error), error, frames, limit=limit, compact=True)
+    name_cells(described)
     return bounded("".join([bounded(line) for line in described.format()]))
 
 

@@ -12,7 +12,7 @@ import pickle
 import reprlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType, CodeType, GeneratorType
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -21,6 +21,7 @@ from ipyasyncresult.core.unpickling import loads
 from ipyasyncresult.errors import ResultTooLarge, SerializationError
 from ipyasyncresult.worker.namespace import Reference, resolve_reference
 from ipyasyncresult.worker.offender import PICKLING_ERRORS, Pickler, describe_offender
+from ipyasyncresult.worker.sources import reduce_code
 
 __all__ = [
     "OUT_OF_BAND_BYTES",
@@ -88,10 +89,14 @@ def _dump_plain(value: Any) -> bytes | None:
 
 
 class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    """Writes a :class:`Reference` so that reading it gives what it names, at any depth."""
+    """Writes a :class:`Reference` so that reading it gives what it names, at any depth, and code
+    with its source."""
 
     dispatch_table: ClassVar = ChainMap(
-        {Reference: lambda reference: (resolve_reference, (reference.name,))},
+        {
+            CodeType: reduce_code,
+            Reference: lambda reference: (resolve_reference, (reference.name,)),
+        },
         cloudpickle.Pickler.dispatch_table,
     )
 

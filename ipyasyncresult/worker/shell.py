@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from IPython.core import page
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
@@ -25,6 +26,7 @@ from ipyasyncresult.worker.awaiting import run_coroutine
 from ipyasyncresult.worker.capture import current_recorder
 from ipyasyncresult.worker.failures import cut_hidden_frames, format_error
 from ipyasyncresult.worker.recorder import Recorder
+from ipyasyncresult.worker.sources import cell_of
 
 __all__ = ["EngineShell"]
 
@@ -80,6 +82,15 @@ class TaskDisplayPublisher(DisplayPublisher):
             recorder.clear(wait)
 
 
+class _Compiler(CachingCompiler):
+    """Knows the cells of the notebook, too, where functions of tasks were typed."""
+
+    def format_code_name(self, name: str) -> tuple[str, str] | None:
+        own: tuple[str, str] | None = super().format_code_name(name)
+        label, _, number = cell_of(name).partition(" ")
+        return own or ((label, number) if number else None)
+
+
 class EngineShell(InteractiveShell):
     """An interactive shell without a terminal, a history and a person.
 
@@ -95,6 +106,7 @@ class EngineShell(InteractiveShell):
         Traceback of the cell's own error, coloured.
     """
 
+    compiler_class = Type(_Compiler)
     displayhook_class = Type(TaskDisplayHook)
     display_pub_class = Type(TaskDisplayPublisher)
     # `!command` writes to this process's own descriptors, which are captured: no terminal between

@@ -228,6 +228,95 @@ def test_without_a_signal_the_work_goes_on_and_can_be_waited_for(
     assert waited.text.endswith("begun\ndone\n")
 
 
+WAITS = {
+    "get": "view.map_async(wait, range(9)).get()",
+    "map_sync": "view.map_sync(wait, range(9))",
+    "iteration": "list(view.map_async(wait, range(9)))",
+    "wait_interactive": "view.map_async(wait, range(9)).wait_interactive()",
+    "await": "await view.map_async(wait, range(9))",
+}
+
+
+@pytest.mark.parametrize("how", WAITS)
+def test_an_interrupted_wait_shows_the_users_line_and_says_what_goes_on(
+    kernel: Kernel, how: str
+) -> None:
+    kernel.run(VIEW + NOTICE)
+    ran = kernel.run(f"notice()\n{WAITS[how]}", interrupt_at="begun")
+    assert ran.status == "error"
+    assert f"----> 2 {WAITS[how]}" in ran.traceback
+    assert "ipyasyncresult" not in ran.traceback
+    assert "0 of 9 done; the rest goes on: abort() takes back" in ran.traceback
+    assert kernel.run("client.abort(); client.interrupt(); client.wait()").status == "ok"
+
+
+NOTICE = """
+import asyncio, sys, threading
+main = threading.get_ident()
+def waits():
+    frame = sys._current_frames()[main]
+    while frame is not None and frame.f_code.co_name != "_wait_until":
+        frame = frame.f_back
+    return frame is not None
+def say():
+    print("begun", flush=True)
+def watch():
+    while not over.wait(0.01):
+        if waits():
+            return say()
+def notice():
+    "Say so when the main thread waits, or when the cell's coroutine lets the event loop go on."
+    asyncio.get_running_loop().call_soon(over.set)
+    asyncio.get_running_loop().call_soon(say)
+    over.clear()
+    threading.Thread(target=watch).start()
+over = threading.Event()
+"""
+VIEW = """
+import ipyasyncresult as ipar
+client = ipar.connect()
+view = client.load_balanced_view()
+def wait(i):
+    import time
+    while True:
+        time.sleep(0.01)
+def divide(x):
+    return 1 / x
+"""
+
+
+def test_errors_show_lines_of_the_user_and_none_of_ours(kernel: Kernel) -> None:
+    kernel.run(VIEW)
+    failed = kernel.run("view.map_sync(divide, [1, 0])")
+    assert re.search(r'File "Cell In\[\d+\]", line 9, in divide\n +return 1 / x', failed.traceback)
+    kernel.run("client[0].push({'divide': divide}, block=True)")
+    in_a_cell = kernel.run("%px -t 0 divide(0)")
+    assert re.search(r"Cell In\[\d+\], line 9, in divide\(x\)", in_a_cell.traceback)
+    assert "----> 9     return 1 / x" in in_a_cell.traceback
+
+    died = kernel.run("import os\nview.apply_async(os._exit, 3).get()")
+    assert "exit code 3" in died.traceback
+    late = kernel.run("task = view.apply_async(wait, 0)\ntask.get(timeout=0)")
+    assert "TimeoutError: 0 of 1 done" in late.traceback
+    no_hub = kernel.run("1\nipar.connect(cluster_id='nowhere')")
+    assert "HubError: no cluster lives in" in no_hub.traceback
+    for ran in (died, late, no_hub):
+        assert "----> 2 " in ran.traceback
+        assert "ipyasyncresult/" not in ran.traceback.replace("ipyasyncresult/nowhere", "")
+    assert kernel.run("client.interrupt(); client.wait()").status == "ok"
+
+
+def test_what_cannot_be_pickled_is_named_without_our_frames(kernel: Kernel) -> None:
+    kernel.run(VIEW)
+    sent = kernel.run("import threading\nview.apply_async(divide, {'a': threading.Lock()})")
+    assert "SerializationError: argument 1['a']: cannot pickle" in sent.traceback
+    back = kernel.run("view.apply_sync(lambda: {'a': threading.Lock()})")
+    assert "result['a']: cannot pickle" in back.traceback
+    for ran in (sent, back):
+        assert "pickling.py" not in ran.traceback
+        assert "cloudpickle" not in ran.traceback
+
+
 # -------------------------------------------------------------------------------------- %autopx
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
+import linecache
 import math
 import operator
 import sys
@@ -17,7 +19,8 @@ import numpy as np
 import pytest
 
 from ipyasyncresult.errors import SerializationError
-from ipyasyncresult.worker import loaded, namespace
+from ipyasyncresult.worker import loaded, namespace, sources
+from ipyasyncresult.worker.failures import format_error
 from ipyasyncresult.worker.functions import (
     OUT_OF_BAND_BYTES,
     Reference,
@@ -100,6 +103,64 @@ def test_a_class_of_a_notebook_travels_with_its_instances() -> None:
     )
     value = there(variables["double"], variables["Point"](4))
     assert load_result(*dump_result(value)).x == 8
+
+
+def typed(code: str, filename: str) -> dict[str, Any]:
+    """The variables of a notebook that ran this cell, which is in no file."""
+    lines = code.splitlines(keepends=True)
+    linecache.cache[filename] = (len(code), None, lines, filename)
+    variables: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, filename, "exec"), variables)
+    return variables
+
+
+CELL = """
+def inner(x):
+    return 1 / x
+
+class Model:
+    def fit(self, x):
+        return [inner(y) for y in x]
+
+def outer(x):
+    return Model().fit([x])
+"""
+
+
+def test_tracebacks_show_the_lines_of_functions_that_were_typed_into_a_cell() -> None:
+    data = dump_function(typed(CELL, "<cell 1>")["outer"])
+    del linecache.cache["<cell 1>"]  # the other side never saw it
+    with pytest.raises(ZeroDivisionError) as raised:
+        load_function(data)(0)
+    text = format_error(raised.value)
+    for line in ("return Model().fit([x])", "return [inner(y) for y in x]", "return 1 / x"):
+        assert line in text
+    assert text.count('File "<cell 1>", line') >= 3
+    assert "dynamic-code" not in text
+
+
+def test_source_can_be_had_where_a_function_came_by_value() -> None:
+    data = dump_function(typed(CELL, "<cell 2>")["inner"])
+    del linecache.cache["<cell 2>"]
+    assert inspect.getsource(load_function(data).function) == "def inner(x):\n    return 1 / x\n"
+
+
+def test_the_newest_cells_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_MOST_CELLS", 3)
+    monkeypatch.setattr(sources, "_cells", type(sources._cells)())
+    for number in range(5):
+        name = f"<kept {number}>"
+        data = dump_function(typed("def f():\n    pass\n", name)["f"])
+        del linecache.cache[name]
+        load_function(data)
+    kept = [number for number in range(5) if f"<kept {number}>" in linecache.cache]
+    assert kept == [2, 3, 4]
+
+
+def test_a_function_without_source_travels_all_the_same() -> None:
+    variables: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def f(x):\n    return x + 1\n", "<nowhere>", "exec"), variables)
+    assert load_function(dump_function(variables["f"]))(1) == 2
 
 
 def test_the_same_bytes_are_unpickled_once() -> None:

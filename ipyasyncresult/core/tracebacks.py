@@ -1,0 +1,45 @@
+"""What IPython shows of an error that was raised in here: the user's frames, not ours.
+
+IPython asks an exception for its ``_render_traceback_``.  Scripts and debuggers see all frames.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from types import TracebackType
+from typing import Any
+
+__all__ = ["hide_our_frames", "render_users_frames"]
+
+_OURS = ("ipyasyncresult.", "zmq.", "cloudpickle.", "asyncio.")  # we, and whom we call
+
+
+def render_users_frames(error: BaseException) -> list[str]:
+    """The lines that IPython would show if the error had been raised where we were called."""
+    shell: Any = sys.modules["IPython"].get_ipython()  # it asks
+    cause = error.__cause__
+    while cause is not None:
+        cause.__traceback__ = _without_ours(cause.__traceback__)
+        cause = cause.__cause__
+    frames = _without_ours(error.__traceback__)
+    lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames)
+    return lines
+
+
+def hide_our_frames(error: BaseException) -> None:
+    """The same for an error that is not of a class of ours."""
+    error._render_traceback_ = functools.partial(render_users_frames, error)  # type: ignore[attr-defined]
+
+
+def _without_ours(frames: TracebackType | None) -> TracebackType | None:
+    kept = []
+    while frames is not None:
+        module = frames.tb_frame.f_globals.get("__name__") or ""
+        if not module.startswith(_OURS):
+            kept.append(frames)
+        frames = frames.tb_next
+    shown = None
+    for frame in reversed(kept):
+        shown = TracebackType(shown, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return shown
