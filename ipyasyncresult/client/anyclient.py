@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from ipyasyncresult.client.targets import Targets, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
@@ -144,6 +144,11 @@ class AnyClient(ClientProtocol, Protocol):
         from ipyasyncresult.client.reprs import client_html
 
         return client_html(self)
+
+    def __reduce__(self) -> NoReturn:
+        # Most often a function names it by mistake.
+        kind = type(self).__name__
+        raise TypeError(f"a {kind} cannot be sent to engines; a task may connect() by itself")
 
     def __len__(self) -> int:
         return len(self.ids)

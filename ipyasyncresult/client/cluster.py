@@ -17,6 +17,7 @@ import msgspec
 
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
+from ipyasyncresult.core.tracebacks import hide_our_frames
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.limits import explain_limit
 from ipyasyncresult.wire.runtime import (
@@ -220,7 +221,8 @@ class Cluster:
             answer = hub.stdout.readline()
         except BrokenPipeError:
             answer = b""
-        hub.stdout.close()
+        finally:
+            hub.stdout.close()
         if answer != b"ready\n":
             hub.wait()
             printed = (self._folder / "hub.log").read_text(errors="replace")[-2000:]
@@ -254,14 +256,16 @@ class Cluster:
         """
         if n is not None:
             self.n = n
-        self.start_cluster_sync()
-        if self._client is None or self._client.closed:
-            self._client = self.connect_client_sync()
-            if not self.persist:
-                self._client.call_at_close(self.stop_cluster_sync)
         try:
+            self.start_cluster_sync()
+            if self._client is None or self._client.closed:
+                self._client = self.connect_client_sync()
+                if not self.persist:
+                    self._client.call_at_close(self.stop_cluster_sync)
             self._client.wait_for_engines(self.n, timeout=_START_TIMEOUT)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                hide_our_frames(error)
             self.stop_cluster_sync()
             raise
         if activate:

@@ -46,7 +46,8 @@ class Questions:
         try:
             content = (question or _unknown)(session, ask.request, **ask.about)
         except (TypeError, ValueError, KeyError) as error:
-            content = {"error": f"{type(error).__name__}: {error}"}
+            named = isinstance(error, ValueError)  # ours: its text says all
+            content = {"error": str(error) if named else f"{type(error).__name__}: {error}"}
         if content is not None:
             self._state.answers.append((session, Answer(ask.request, content)))
 

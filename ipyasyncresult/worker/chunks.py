@@ -19,14 +19,18 @@ from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit, task_timeout
 __all__ = ["ChunkResult", "apply_chunk", "fail_unpicklable"]
 
 
-def fail_unpicklable(result: ChunkResult) -> None:
+def fail_unpicklable(
+    result: ChunkResult, function: bytes, chunk: Sequence[Any], star: bool
+) -> None:
     """Turn every value that cannot be sent into a failure, so that its siblings can."""
+    run = _ChunkRun(load_function(function), chunk, star, None)
     for index, value in enumerate(result.values):
         try:
             dump_result(value)
         except SerializationError as error:
-            result.failures[index] = describe_failure(error)
+            run.fail(index, error)
             result.values[index] = None
+    result.failures.update(run.failures)
 
 
 def apply_chunk(

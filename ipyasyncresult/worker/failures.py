@@ -20,11 +20,15 @@ import cloudpickle
 from ipyasyncresult.core.failure import Failure, encode_failure
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.worker.sources import name_cells
+from ipyasyncresult.worker.streams import StdinNotAvailable
 from ipyasyncresult.worker.text import bounded, encodable
 
-__all__ = ["cut_hidden_frames", "describe_call", "describe_failure", "format_error"]
+__all__ = ["RAISED_BY_US", "cut_hidden_frames", "describe_call", "describe_failure", "format_error"]
 
 T = TypeVar("T")
+
+RAISED_BY_US = (KeyboardInterrupt, StdinNotAvailable)
+"""In the middle of the user's code; :func:`cut_hidden_frames` takes off where."""
 
 _PICKLE_LIMIT = 1024 * 1024  # bytes; an exception may carry arrays, but not hundreds of megabytes
 _INPUTS_LIMIT = 500  # characters
@@ -91,7 +95,7 @@ def format_error(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         # What did not fit may hang on the frames' variables.
         traceback.clear_frames(error.__traceback__)
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, RAISED_BY_US):
         cut_hidden_frames(frames)
     limit = -_MANY_FRAMES if _longer_than(frames, _MANY_FRAMES) else None
     described = traceback.TracebackException(type(error), error, frames, limit=limit, compact=True)
@@ -110,7 +114,7 @@ def _skip_our_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def cut_hidden_frames(frames: TracebackType | None) -> None:
-    """End the traceback where the user's code was, not in the handler of the signal."""
+    """End the traceback where the user's code was, not where we raised in it."""
     last = None
     while frames is not None:
         if not frames.tb_frame.f_locals.get("__tracebackhide__"):

@@ -133,6 +133,8 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(type(value).__reduce__, FunctionType):
+        return  # its class says itself what is pickled
     for name, item in list(getattr(value, "__dict__", {}).items()):
         if not name.startswith("__"):
             yield f".{name}", item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
@@ -241,11 +242,10 @@ class _Chunk(_Call):
         finally:
             if self.shell is not None:
                 self.shell.flush_figures()
-        try:
+        with contextlib.suppress(SerializationError):
             return self._dump(result)
-        except SerializationError:
-            fail_unpicklable(result)
-            return self._dump(result)
+        fail_unpicklable(result, self.function, items, self.star)
+        return self._dump(result)
 
     def _dump(self, result: ChunkResult) -> tuple[bytes, list[memoryview]]:
         self.failed_items = len(result.failures)

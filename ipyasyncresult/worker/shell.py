@@ -24,13 +24,24 @@ from traitlets.config import Config
 from ipyasyncresult.core.outputs import Output, OutputKind
 from ipyasyncresult.worker.awaiting import run_coroutine
 from ipyasyncresult.worker.capture import current_recorder
-from ipyasyncresult.worker.failures import cut_hidden_frames, format_error
+from ipyasyncresult.worker.failures import RAISED_BY_US, cut_hidden_frames, format_error
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.sources import cell_of
 
 __all__ = ["EngineShell"]
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_NO_WIDGETS = "(a widget of an engine is shown as text)"
 _INLINE_BACKEND = "matplotlib_inline.backend_inline"
+
+
+def _without_widgets(data: dict[str, Any]) -> dict[str, Any]:
+    """A page would look for a widget's model in the notebook's kernel, and say that it is loading."""
+    if _WIDGET not in data:
+        return data
+    shown = {mime: value for mime, value in data.items() if mime != _WIDGET}
+    shown["text/plain"] = f"{data.get('text/plain', '')}\n{_NO_WIDGETS}".lstrip("\n")
+    return shown
 
 
 class TaskDisplayHook(DisplayHook):
@@ -49,7 +60,10 @@ class TaskDisplayHook(DisplayHook):
     ) -> None:
         recorder = current_recorder() or Recorder()
         self.shell.execute_result = recorder.display(
-            "execute_result", format_dict, md_dict, execution_count=self.prompt_count
+            "execute_result",
+            _without_widgets(format_dict),
+            md_dict,
+            execution_count=self.prompt_count,
         )
 
     def log_output(self, format_dict: dict[str, Any]) -> None:
@@ -73,6 +87,7 @@ class TaskDisplayPublisher(DisplayPublisher):
         **_options: Any,
     ) -> None:
         self._validate_data(data, metadata)
+        data = _without_widgets(data)
         kind: OutputKind = "update_display_data" if update else "display_data"
         if recorder := current_recorder():
             recorder.display(kind, data, metadata, display_id=(transient or {}).get("display_id"))
@@ -178,7 +193,7 @@ class EngineShell(InteractiveShell):
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         kwargs["exception_only"] = False  # of a SystemExit, too, one wants to know where
         _, error, frames = exc_tuple or sys.exc_info()
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, RAISED_BY_US):
             cut_hidden_frames(frames)
         if error is not None and _holds_group(error):
             # IPython would print these itself, past `_showtraceback`.

@@ -160,6 +160,7 @@ class NoStdin(io.TextIOBase):
         return True
 
     def _refuse(self, *_args: Any) -> NoReturn:
+        __tracebackhide__ = True  # tracebacks end where the user's code was
         raise StdinNotAvailable(
             "input() and sys.stdin are not available in a task: nobody is there to answer. "
             "Pass the value as an argument."

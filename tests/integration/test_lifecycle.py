@@ -91,6 +91,17 @@ def test_an_error_in_the_with_ends_the_cluster() -> None:
     assert are_gone(processes)
 
 
+def test_an_interrupted_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_stop(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    cluster = ipar.Cluster(n=1)
+    monkeypatch.setattr("importlib.import_module", press_stop)  # called when the hub has begun
+    with pytest.raises(KeyboardInterrupt):
+        cluster.start_and_connect_sync()
+    assert not cluster_folder(cluster.cluster_id).exists()
+
+
 def test_closing_the_client_ends_a_cluster_that_was_started_for_it() -> None:
     client = ipar.connect(n=1)
     processes = processes_of(client)

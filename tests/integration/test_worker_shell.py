@@ -232,6 +232,14 @@ def test_the_pager_shows_its_text(host: Host) -> None:
     assert "Return the number of items" in output.data["text/plain"]
 
 
+def test_a_widget_is_text_as_no_page_can_have_its_model(host: Host) -> None:
+    [slider] = host.cell("import ipywidgets\nipywidgets.IntSlider()").outputs
+    assert slider.data is not None
+    assert set(slider.data) == {"text/plain"}
+    assert slider.data["text/plain"].startswith("IntSlider(")
+    assert slider.data["text/plain"].endswith("(a widget of an engine is shown as text)")
+
+
 # ------------------------------------------------------------------------- commands and magics
 
 
@@ -248,6 +256,8 @@ def test_shell_commands_and_script_magics_are_heard(host: Host) -> None:
 def test_a_cell_can_neither_end_nor_stop_the_engine(host: Host, code: str) -> None:
     failure = host.cell(code).failure
     assert failure.ename in {"UsageError", "SystemExit", "StdinNotAvailable"}
+    if failure.ename == "StdinNotAvailable":  # raised by us, shown where it was asked
+        assert "ipyasyncresult/" not in failure.traceback + failure.traceback_ansi
     assert host.cell("'alive'").value.text == "'alive'"
 
 

@@ -71,6 +71,14 @@ def test_an_argument_that_cannot_be_pickled_is_named_when_it_is_given(
         assert isinstance(caught.value, pickle.PicklingError)
 
 
+def test_a_client_in_a_task_is_named_and_not_what_is_inside_of_it(client: ipar.Client) -> None:
+    view = client.load_balanced_view()
+    with pytest.raises(
+        SerializationError, match=r"captured variable 'view'\.client: a Client cannot"
+    ):
+        view.apply_async(lambda: view)
+
+
 def test_a_function_that_cannot_be_pickled_is_named(client: ipar.Client) -> None:
     lock = LOCK
 
@@ -143,9 +151,13 @@ def test_an_item_whose_result_cannot_be_pickled_leaves_its_siblings(client: ipar
         return __import__("threading").Lock() if x == 1 else x
 
     result = client.load_balanced_view().map_async(work, range(3), chunksize=3)
-    with pytest.raises(SerializationError):
+    with pytest.raises(SerializationError) as caught:
         result.get(AT_ONCE)
     assert result.ok == [0, 2]
+    told = str(caught.value)
+    assert "work(1)" in told
+    assert "ipyasyncresult/" not in told  # no frames of ours, nor of the second try
+    assert "During handling" not in told
 
 
 @pytest.mark.parametrize(
