@@ -100,16 +100,21 @@ def _coloured(piece: str) -> str:
 
 
 def _bar_html(look: Look) -> str:
-    """Done, failed, aborted, running, and what is left as the track."""
+    """Done, failed, aborted, and what is left as the track."""
     progress = look.progress
     total = progress.total or progress.done or 1
     good = progress.done - progress.failed
     colour = _DONE if progress.done == progress.total else _RUNNING
-    parts = [(colour, good), (_FAILED, look.failed), (_ABORTED, look.aborted)]
+    # Borders: each has a shape beside its colour, and is printed where grounds are not.
+    parts = [
+        (f"solid {colour}", good),
+        (f"double {_FAILED}", look.failed),
+        (f"dotted {_ABORTED}", look.aborted),
+    ]
     pieces = "".join(
-        f'<div style="display: inline-block; height: 6px; background: {colour}; '
+        f'<div style="display: inline-block; height: 0; border-top: 6px {line}; '
         f'width: {100 * number / total:.4g}%"></div>'
-        for colour, number in parts
+        for line, number in parts
         if number
     )
     return f'<div style="{_BAR}; background: {_TRACK}">{pieces}</div>'

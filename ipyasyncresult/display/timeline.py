@@ -35,7 +35,7 @@ _COLOURS = {
     Status.FAILED: "#d9534f",
     Status.LOST: "#8e44ad",
 }
-
+_BAD = {_COLOURS[Status.FAILED], _COLOURS[Status.LOST]}
 
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -229,6 +229,8 @@ def _legend(spans: Sequence[Span], y: float) -> list[str]:
     drawn, x = [], float(_LEFT)
     for colour, name in entries:
         drawn.append(f'<path d="M{x:g} {y + 3:g}h8v8h-8z" fill="{colour}"/>')
+        if colour in _BAD:
+            drawn.append(_gap(f"{x:g}", y + 3, "8", 8))
         drawn.append(_text(x + 13, y + 11, name, "start"))
         x += 30 + 6.2 * len(name)
     return drawn
@@ -244,10 +246,22 @@ def _limits(spans: Sequence[Span]) -> tuple[float, float]:
 
 def _bar(x: float, y: float, width: float, status: Status, title: str, opacity: float = 1) -> str:
     faint = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
-    return (
-        f'<rect x="{x:.2f}" y="{y + (_ROW - _BAR) / 2:g}" width="{max(width, 0.5):.2f}" '
-        f'height="{_BAR}" fill="{_COLOURS.get(status, _OTHER)}"{faint}>'
+    colour = _COLOURS.get(status, _OTHER)
+    left, top, wide = f"{x:.2f}", y + (_ROW - _BAR) / 2, f"{max(width, 0.5):.2f}"
+    bar = (
+        f'<rect x="{left}" y="{top:g}" width="{wide}" '
+        f'height="{_BAR}" fill="{colour}"{faint}>'
         f"<title>{_xml(title)}</title></rect>"
+    )
+    return bar + _gap(left, top, wide, _BAR) if colour in _BAD else bar
+
+
+def _gap(left: str, top: float, wide: str, height: float) -> str:
+    """What did not end well is a double line: red and green are one to many."""
+    high = height / 3
+    return (
+        f'<path d="M{left} {top + high:.1f}h{wide}v{high:.1f}h-{wide}z" fill="#fff" '
+        'pointer-events="none"/>'
     )
 
 

@@ -36,7 +36,7 @@ _INLINE_BACKEND = "matplotlib_inline.backend_inline"
 
 
 def _without_widgets(data: dict[str, Any]) -> dict[str, Any]:
-    """A page would look for a widget's model in the notebook's kernel, and say that it is loading."""
+    """A page would look for a widget's model in the notebook's kernel, and go on loading."""
     if _WIDGET not in data:
         return data
     shown = {mime: value for mime, value in data.items() if mime != _WIDGET}

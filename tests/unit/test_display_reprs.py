@@ -82,6 +82,11 @@ def test_the_bar_has_a_part_for_what_went_well_and_one_for_what_failed(
     assert re.findall(r"; width: ([\d.]+%)", look_html(look(*numbers))) == widths
 
 
+def test_parts_of_the_bar_differ_in_shape_not_by_colour_alone() -> None:
+    shapes = re.findall(r"border-top: 6px (\w+) #", look_html(look(8, 8, 4, 0)))
+    assert shapes == ["solid", "double"]
+
+
 def test_failures_are_grouped_with_the_first_of_each() -> None:
     client = FakeClient()
     result = client.submit_map([1] * 40, fname="divide")

@@ -135,6 +135,9 @@ def test_waiting_and_transfer_can_be_seen() -> None:
     assert "waiting" in texts(svg)
     assert texts(svg)[-3:] == ["done", "failed", "transfer of the result"]
     assert "up to 2 tasks waited" in svg
+    # A failed bar and its key have a gap: not by colour alone.
+    assert svg.count('h8v2.7h-8z" fill="#fff"') == 1
+    assert svg.count('fill="#fff"') == 2
 
 
 def test_nothing_waits_where_nobody_knows() -> None:

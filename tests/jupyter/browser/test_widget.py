@@ -176,10 +176,10 @@ def test_progress_is_live_while_the_cell_blocks_and_static_ever_after(
         assert_shows_the_end(reopened[1])
         reopened[1].outputs.locator("summary").first.click()
         reopened[1].screenshot("reopened")
-        # Its colours have survived the sanitizer, too.
+        # Its colours and shapes have survived the sanitizer, too.
         parts = reopened[1].outputs.locator("div[style*='inline-block']")
-        colours = parts.evaluate_all("all => all.map(e => getComputedStyle(e).backgroundColor)")
-        assert colours == ["rgb(56, 142, 60)", "rgb(229, 57, 53)"]
+        lines = parts.evaluate_all("all => all.map(e => getComputedStyle(e).borderTop)")
+        assert lines == ["6px solid rgb(56, 142, 60)", "6px double rgb(229, 57, 53)"]
     for exporter in (HTMLExporter, MarkdownExporter):
         page, _ = exporter().from_filename(str(lab.root / "progress.ipynb"))
         assert "4/4 done" in page
