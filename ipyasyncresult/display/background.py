@@ -15,7 +15,7 @@ from typing import Protocol
 from ipyasyncresult.display.model import LiveModel
 from ipyasyncresult.display.shown import ShownResult
 
-__all__ = ["Background", "LiveShow", "ProgressView"]
+__all__ = ["Background", "LiveShow", "ProgressView", "Show"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,16 @@ class ProgressView(Protocol):
 
     def close(self, ending: str) -> None:
         """Leave the last state; `ending` is done, timeout, interrupted or error."""
+
+
+class Show(Protocol):
+    """What the thread keeps going."""
+
+    def tick(self) -> bool:
+        """Show how it is; False when there is nothing more to show."""
+
+    def close(self, ending: str) -> None:
+        """It cannot be shown any more."""
 
 
 class LiveShow:
@@ -96,11 +106,11 @@ class Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
-        self._shows: list[tuple[LiveShow, Callable[..., bool]]] = []
+        self._shows: list[tuple[Show, Callable[..., bool]]] = []
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
 
-    def keep(self, show: LiveShow) -> None:
+    def keep(self, show: Show) -> None:
         """Update it until it is over."""
         # A kernel knows by the context to which cell a widget's messages belong.
         run = contextvars.copy_context().run
@@ -113,7 +123,7 @@ class Background:
                 )
                 self._thread.start()
 
-    def close(self, show: LiveShow, ending: str) -> None:
+    def close(self, show: Show, ending: str) -> None:
         """End it now."""
         show.close(ending)
         with self._lock:
@@ -135,7 +145,7 @@ class Background:
             self._wake.wait(pause)
 
     @staticmethod
-    def _tick(show: LiveShow, run: Callable[..., bool]) -> bool:
+    def _tick(show: Show, run: Callable[..., bool]) -> bool:
         try:
             return run(show.tick)
         except Exception:  # noqa: BLE001  a frontend that is gone must not end the others

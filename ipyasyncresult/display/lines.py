@@ -3,7 +3,8 @@
 Whole lines are printed with the prefix of who wrote them.  A line that is not finished yet (a bar
 that a task draws with ``\\r``, dots) is shown in a way that can be taken back: in a notebook as a
 display that is updated in place, one per line; in a terminal at the bottom, where the one that
-moved last is seen; elsewhere not before it is finished.
+moved last is seen; elsewhere not before it is finished.  In a notebook a line that is only written
+to its end is shown when it is half a second old: the rest may just be under way.
 """
 
 from __future__ import annotations
@@ -113,6 +114,13 @@ class LiveLines:
         """Finish all unfinished lines."""
         for msg_id, _ in list(self._lines):
             self.end_lines(msg_id)
+
+    @property
+    def hides_some(self) -> bool:
+        """Whether an unfinished line is still to be shown if nothing more is written to it."""
+        return self._outlet.is_rich and any(
+            line.display_id is None for _, line in self._lines.values()
+        )
 
     def show_unfinished(self) -> None:
         """After a batch of writes: show where unfinished lines are."""

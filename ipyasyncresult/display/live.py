@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import FINAL, TaskRecord
+from ipyasyncresult.display.background import Show
 from ipyasyncresult.display.bar import beside_bars
 from ipyasyncresult.display.frontend import Outlet, outlet_of_this_cell
 from ipyasyncresult.display.grouping import block_text, display_block, in_time_order, prefix_of
@@ -30,15 +31,17 @@ from ipyasyncresult.display.taskdisplays import TaskDisplays
 
 __all__ = ["LiveOutputs", "stream_output"]
 
+Later = Callable[[Show], None]
+
 
 @contextmanager
-def stream_output(result: ShownResult) -> Iterator[None]:
+def stream_output(result: ShownResult, later: Later) -> Iterator[None]:
     """Within the context: show the outputs of `result`, first those that are there already.
 
     At the end everything that arrived until then has been shown, also after an error or an
-    interrupt.
+    interrupt.  `later` is called as :class:`LiveOutputs` says.
     """
-    live = LiveOutputs(outlet_of_this_cell())
+    live = LiveOutputs(outlet_of_this_cell(), later)
     stop = result.follow(live.show_new)
     try:
         # At once: a kernel's cell may be over before the next turn of its stream.
@@ -56,14 +59,21 @@ class LiveOutputs:
     ----------
     outlet : Outlet
         Good for all threads that call.
+    later : callable
+        Keeps going what it is given, a few times a second, until that says that it is over: a line
+        that a task leaves unfinished is shown after a while, also when nothing more comes.
     clock : callable
         Seconds, monotonic.
     """
 
-    def __init__(self, outlet: Outlet, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, outlet: Outlet, later: Later, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._outlet = outlet
+        self._later = later
         self._lock = threading.Lock()
         # All that follows is read and written under the lock.
+        self._waits = False  # for an unfinished line to be old enough
         self._cursors: dict[str, int] = {}  # how many outputs of a task were shown
         self._lines = LiveLines(outlet, clock, beside_bars)
         self._displays: dict[str, TaskDisplays] = {}
@@ -75,10 +85,20 @@ class LiveOutputs:
         with self._lock:
             self._show_new(records)
             self._lines.show_unfinished()
+            if self._lines.hides_some and not self._waits:
+                self._waits = True
+                self._later(_UnfinishedLines(self))
             if (
                 at_once or not self._outlet.is_rich
             ):  # a kernel sends by itself, every 0.2 s: fewer messages
                 self._outlet.flush()
+
+    def show_unfinished(self) -> bool:
+        """Show unfinished lines that are old enough; False when none is left to wait for."""
+        with self._lock:
+            self._lines.show_unfinished()
+            self._waits = self._lines.hides_some
+            return self._waits
 
     def finish(self, records: Sequence[TaskRecord]) -> None:
         """Show the rest, also lines without an end."""
@@ -137,6 +157,16 @@ class LiveOutputs:
             displays.show(output, record.engine_id)
         elif kind != "clear_output":
             self._lines.print("stdout", block_text(display_block(output, record.engine_id)))
+
+
+class _UnfinishedLines:
+    """For the thread of live views."""
+
+    def __init__(self, live: LiveOutputs) -> None:
+        self.tick = live.show_unfinished
+
+    def close(self, _ending: str) -> None:
+        """What could not be shown comes with the rest."""
 
 
 def _since_the_last_clear(outputs: Sequence[Output]) -> Sequence[Output]:

@@ -42,7 +42,7 @@ class DisplayPresenter:
 
     def stream_output(self, result: ShownResult) -> AbstractContextManager[None]:
         """Within the context: show outputs as they come."""
-        return stream_output(result)
+        return stream_output(result, self._background.keep)
 
     def wait_interactive(self, result: ShownResult, interval: float, timeout: float | None) -> bool:
         """Wait and show progress; False when `timeout` seconds passed before the end.
