@@ -146,6 +146,7 @@ class EngineKeeper:
     def _buried(self, engine: EngineState, notice: dict[str, Any], now: float) -> None:
         self.by_identity.pop(engine.identity, None)
         self._by_uuid.pop(engine.uuid, None)
+        self.signaller.leaving.pop(engine.uuid, None)
         was_ready = engine.ready
         details = {
             "pid": engine.pid,
@@ -222,7 +223,7 @@ class EngineKeeper:
             engine = running.get(engine_id)
             if engine is not None:
                 engine.ending = RESTART
-                self.nanny.signal(engine.uuid, signal.SIGKILL, group=True)
+                self.signaller.end(engine)
             elif 0 <= engine_id < self._wanted:
                 self.gave_up = ""
                 self._deaths.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable
 
-from ipyasyncresult.hub.records import EngineState, HubTask
+from ipyasyncresult.hub.records import RESTART, EngineState, HubTask
 
 __all__ = ["LONG", "LOOK_AHEAD", "Scheduler"]
 
@@ -188,7 +188,11 @@ class Scheduler:
         """The engine no longer holds the task (which is out of ``assigned`` already)."""
         held.engine = None
         load = engine.load = engine.load - held.estimate if engine.assigned else 0.0
-        if engine.ready and (load < LOOK_AHEAD / 2 or _has_room(engine)):
+        if (
+            engine.ready
+            and engine.ending != RESTART
+            and (load < LOOK_AHEAD / 2 or _has_room(engine))
+        ):
             self._hungry[engine.engine_id] = engine
 
     def engine_ready(self, engine: EngineState) -> None:
@@ -196,11 +200,15 @@ class Scheduler:
         self._ready += 1
         self._hungry[engine.engine_id] = engine
 
+    def hold_back(self, engine: EngineState) -> None:
+        """It shall end, and gets no more."""
+        if self._hungry.get(engine.engine_id) is engine:
+            del self._hungry[engine.engine_id]
+
     def engine_gone(self, engine: EngineState) -> None:
         """It cannot any more."""
         self._ready -= 1
-        if self._hungry.get(engine.engine_id) is engine:
-            del self._hungry[engine.engine_id]
+        self.hold_back(engine)
 
 
 def _has_room(engine: EngineState) -> bool:

@@ -119,7 +119,7 @@ class HubServer:
             now = time.monotonic()
             if special:
                 self._take_special([source for source, _ in ready], now)
-            if keeper.verdicts or keeper.signaller.waiting:
+            if keeper.verdicts or keeper.signaller.has_open:
                 keeper.settle(now)
             self._carry_out()
             if self.watching.watchers:
@@ -133,7 +133,7 @@ class HubServer:
         """Milliseconds that the poll may take."""
         # Nearly always there is nothing of this; a task comes by here twice.
         keeper = self.keeper
-        if keeper.verdicts or keeper.signaller.waiting or self.watching.watchers:
+        if keeper.verdicts or keeper.signaller.has_open or self.watching.watchers:
             wait = min(wait, keeper.next_event() - now, self.watching.next_event(now) - now)
         if self.durability.taking_over:
             wait = min(wait, _ADOPTING)

@@ -29,13 +29,28 @@ _ARRIVAL = 5.0
 which may still be on their way out of the process."""
 
 
-class _Wish(NamedTuple):
-    """One task that a client wants signalled."""
+_LOOK = 0.02
+"""Seconds between two looks whether an engine that shall end is at the task that may be lost."""
 
-    wanted: AbortRequest
+
+class _Wish(NamedTuple):
+    """One task that a client wants signalled; without a client: its engine shall end."""
+
+    wanted: AbortRequest | None
     held: HubTask
     engine: EngineState
     signal: int
+
+
+class _Leaving:
+    """An engine that shall end."""
+
+    __slots__ = ("engine", "next_look", "until")
+
+    def __init__(self, engine: EngineState, now: float) -> None:
+        self.engine = engine
+        self.next_look = now
+        self.until = now + _ARRIVAL
 
 
 class Signaller:
@@ -44,6 +59,8 @@ class Signaller:
     Whether an engine runs a certain task at this very moment only the nursery can tell, so a
     request stays open until it has said so for each.  What may end the engine is sent only when the
     results of earlier tasks are here: the nursery is asked first (signal 0) whether the task runs.
+    An engine that shall end whatever it runs gets no more tasks, and is killed at the first that is
+    not reported, or when there is none.
     """
 
     def __init__(self, state: HubState, keeper: EngineKeeper) -> None:
@@ -53,6 +70,7 @@ class Signaller:
         self._open: dict[int, _Wish] = {}
         self._asked: dict[int, _Wish] = {}  # whether it runs
         self.waiting: deque[tuple[float, _Wish]] = deque()  # it runs; until when to wait
+        self.leaving: dict[str, _Leaving] = {}  # by uuid
 
     def interrupt(self, session: str, wish: Interrupt) -> None:
         """Signal the engines that run these tasks, or these engines; answered when all is known."""
@@ -91,18 +109,43 @@ class Signaller:
         among[request] = wish
         self._keeper.nanny.signal_task(wish.engine.uuid, wish.held.task.msg_id, number, request)
 
+    def end(self, engine: EngineState) -> None:
+        """Kill an engine, whatever it does; no result that it has gets lost."""
+        now = time.monotonic()
+        self._state.scheduler.hold_back(engine)
+        self.leaving.setdefault(engine.uuid, _Leaving(engine, now))
+        self.settle(now)
+
+    @property
+    def has_open(self) -> bool:
+        """Whether :meth:`settle` may have something to do."""
+        return bool(self.waiting or self.leaving)
+
     def next_event(self) -> float:
         """When :meth:`settle` has something to do at the latest; monotonic seconds."""
-        return self.waiting[0][0] if self.waiting else math.inf
+        looks = [min(one.next_look, one.until) for one in self.leaving.values()]
+        return min([*looks, self.waiting[0][0] if self.waiting else math.inf])
 
     def settle(self, now: float) -> None:
         """Send what has waited for results to arrive."""
+        for one in list(self.leaving.values()):
+            self._let_go(one, now)
         for _ in range(len(self.waiting)):
             until, wish = self.waiting.popleft()
             if now >= until or _is_first(wish):
                 self._send(wish)
             else:
                 self.waiting.append((until, wish))
+
+    def _let_go(self, leaving: _Leaving, now: float) -> None:
+        engine = leaving.engine
+        first = next(iter(engine.assigned.values()), None)
+        if first is None or engine.stopped or now >= leaving.until:
+            del self.leaving[engine.uuid]
+            self._keeper.nanny.signal(engine.uuid, signal.SIGKILL, group=True)
+        elif now >= leaving.next_look:
+            leaving.next_look = now + _LOOK
+            self._send(_Wish(None, first, engine, signal.SIGKILL))
 
     def answered(self, notice: dict[str, Any]) -> None:
         """What the nursery says about one task."""
@@ -114,6 +157,10 @@ class Signaller:
         if wish is None:
             return
         wanted, held, engine, number = wish
+        if wanted is None:
+            if notice["hit"]:
+                self.leaving.pop(engine.uuid, None)
+            return
         msg_id = held.task.msg_id
         if notice["hit"]:
             wanted.outcome[msg_id] = _DONE.get(signal.Signals(number), "signalled")
@@ -134,7 +181,8 @@ class Signaller:
         return list(engine.assigned).index(held.task.msg_id) < begun - engine.finished
 
     def nursery_gone(self) -> None:
-        """Nobody will answer any more."""
+        """Nobody will answer any more, and the engines are dead."""
+        self.leaving.clear()
         self.settle(math.inf)
         for number in [*self._open, *self._asked]:
             self.answered({"request": number, "hit": False, "begun": 0})

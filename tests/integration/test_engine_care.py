@@ -205,6 +205,21 @@ def test_an_engine_can_be_restarted(client: ipar.Client, new_gate: NewGate) -> N
     assert client.ids == [0, 1]
 
 
+def test_a_restart_loses_what_the_engine_runs_and_no_result_that_it_has(
+    client: ipar.Client,
+) -> None:
+    """Short tasks, whose results leave the engine together and a moment later."""
+    view = client.load_balanced_view()
+    for _ in range(5):
+        results = [view.apply_async(abs, -n) for n in range(2000)]
+        client.wait(results[:200])
+        client.restart()
+        errors = [one.exception(SOON) for one in results]
+        lost = [error for error in errors if error is not None]
+        assert len(lost) <= 2, [str(error) for error in lost]  # one for each engine
+        assert all("restarted on request" in str(error) for error in lost)
+
+
 def test_all_engines_can_be_restarted_also_stopped_ones(client: ipar.Client) -> None:
     before = client[:].apply_sync(os.getpid)
     os.kill(before[1], signal.SIGSTOP)

@@ -112,11 +112,10 @@ def test_a_running_task_ends_as_if_nothing_had_happened(
     assert not lasting.closed
 
 
-def test_clients_are_answered_within_five_seconds(lasting: ipar.Client) -> None:
-    kill_hub(lasting)
-    began = time.monotonic()
+def test_what_is_asked_of_a_dead_hub_the_next_one_answers(lasting: ipar.Client) -> None:
+    killed = kill_hub(lasting)
     assert lasting.load_balanced_view().apply_async(square, 3).get(timeout=30) == 9
-    assert time.monotonic() - began < 5
+    assert hub_of(lasting).pid != killed.pid
 
 
 def test_results_from_before_are_there(lasting: ipar.Client) -> None:
