@@ -18,8 +18,6 @@ from traitlets import Bool, Enum, Float, Integer, TraitError, Unicode
 from traitlets.config import Config, SingletonConfigurable
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
-from ipyasyncresult.errors import ConfigurationError
-
 __all__ = [
     "FILE_NAME",
     "ClusterOptions",
@@ -174,7 +172,7 @@ def options(kind: type[T], files: Config | None = None) -> T:
         if not kind.initialized():
             try:
                 return kind.instance(config=read_config_files() if files is None else files)
-            except (ConfigurationError, TraitError) as error:
+            except (ValueError, TraitError) as error:  # the former is a ConfigurationError
                 warnings.warn(f"ipyasyncresult uses its defaults: {error}", stacklevel=2)
         return kind.instance()
 
@@ -198,6 +196,8 @@ def read_config_files() -> Config:
             except ConfigFileNotFound:
                 continue
             except Exception as error:
+                from ipyasyncresult.errors import ConfigurationError
+
                 raise ConfigurationError(
                     f"{folder}/{loader.filename}: {type(error).__name__}: {error}"
                 ) from error

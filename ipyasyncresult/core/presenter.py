@@ -14,11 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ipyasyncresult.core.outputs import stream_text
-from ipyasyncresult.core.task import TaskOutputs
-
 if TYPE_CHECKING:
     from ipyasyncresult.core.asyncresult import AsyncResult
+    from ipyasyncresult.core.task import TaskOutputs
 
 __all__ = [
     "GROUPINGS",
@@ -122,6 +120,8 @@ class PlainPresenter:
     """Text on ``sys.stdout``; what ``core`` uses when nobody installed anything better."""
 
     def display_outputs(self, tasks: Sequence[TaskOutputs], query: OutputQuery) -> None:
+        from ipyasyncresult.core.outputs import stream_text  # importing the package is quick
+
         for task in tasks:
             for kind in STREAMS:
                 text = stream_text(task.outputs, kind)

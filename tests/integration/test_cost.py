@@ -159,11 +159,10 @@ print(*(set(sys.modules) - before))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     bare, extension = ([*line.split()] for line in ran.stdout.splitlines()[-2:])
-    slow = {"zmq", "IPython", "numpy", "cloudpickle", "ipywidgets", "anywidget", "tqdm", "ctypes"}
-    assert not slow & set(bare)
-    slow = {"zmq", "numpy", "cloudpickle", "ipywidgets", "anywidget", "ipykernel"}
-    assert not slow & set(extension)
-    assert len(extension) < 150
+    slow = {"zmq", "numpy", "cloudpickle", "ipywidgets", "anywidget", "msgspec", "multiprocessing"}
+    assert not (slow | {"IPython", "tqdm", "ctypes"}) & set(bare)
+    assert not (slow | {"ipykernel"}) & set(extension)
+    assert len(extension) < 60  # 34
 
 
 IPYTHON = """
