@@ -29,9 +29,14 @@ async def bridge(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bridge]:
     yield made
     for reader in [*made._readers]:
         reader.close()
-    for client in made._clients.values():
-        client.close()
-    made._pool.shutdown()
+    made._pool.shutdown(wait=False, cancel_futures=True)
+
+    def is_over() -> bool:
+        for client in [*made._clients.values()]:  # a thread may be about to make one
+            client.close()
+        return not any(thread.is_alive() for thread in made._pool._threads)
+
+    assert eventually(is_over, 30)
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,8 @@ def test_an_interrupt_is_reported_where_the_users_code_was() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         handler()
     lines = described(caught.value).traceback.splitlines()
-    assert lines[-2:] == ["    handler()", "KeyboardInterrupt"]
+    said = [line for line in lines if line.strip(" ~^")]  # Python 3.13 marks the call
+    assert said[-2:] == ["    handler()", "KeyboardInterrupt"]
 
 
 def test_lone_surrogates_do_not_break_the_encoding() -> None:

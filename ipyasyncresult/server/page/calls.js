@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { button, clock, counted, element, seconds, set } from "./dom.js";
 
 const STATES = ["ok", "error", "lost", "aborted", "running", "pending"];
-const WORDS = { ok: "done", error: "failed", lost: "lost", aborted: "aborted", running: "running", pending: "open" };
+const WORDS = { ok: "done", error: "failed", lost: "lost", aborted: "aborted", running: "running", pending: "waiting" };
 const PAGE = 50;
 
 export class Calls {
@@ -104,6 +104,8 @@ class CallRow {
     if (call.counts.running) counts.running = call.counts.running; // a single one's own state
     set(this.opens, name);
     this.opens.title = `${name} ${call.call_id}`;
+    this.abort.setAttribute("aria-label", `Stop queued tasks of ${name}`);
+    this.interrupt.setAttribute("aria-label", `Interrupt ${name}`);
     const parts = STATES.filter((state) => counts[state]);
     this.bar.replaceChildren(...parts.map((state) => {
       const part = element("i", { class: state });
@@ -119,6 +121,7 @@ class CallRow {
     this.open = Boolean(counts.pending || counts.running);
     if (!this.open) set(this.took, call.completed === null ? "" : seconds(call.completed - call.submitted));
     this.abort.hidden = this.interrupt.hidden = !this.open;
+    if (this.onlyFailed) this.offerFailed();
   }
 
   paint(now) {
@@ -132,27 +135,36 @@ class CallRow {
     if (open) this.list(false);
   }
 
+  // Where there are some; who looks at them must get back, though.
+  offerFailed() {
+    const { error, lost, aborted } = this.call.counts;
+    this.onlyFailed.hidden = !(error || lost || aborted || this.failedOnly);
+  }
+
   async list(failedOnly) {
     this.failedOnly = failedOnly;
     this.body = element("tbody");
     this.more = button("More tasks", () => this.fetch(), { class: "small" });
-    const toggle = button(failedOnly ? "All tasks" : "Only failed", () => this.list(!failedOnly), { class: "small" });
+    this.onlyFailed = button(failedOnly ? "All tasks" : "Only failed", () => this.list(!failedOnly), { class: "small" });
+    this.offerFailed();
     const head = ["Task", "State", "Engine", "Waited", "Ran"].map((text) => element("th", { scope: "col" }, text));
-    this.total = element("p", { class: "quiet" });
+    this.total = element("span", { class: "quiet" });
     this.inside.replaceChildren(
-      this.total,
+      element("p", {}, this.total, " ", this.onlyFailed),
       element("table", {}, element("thead", {}, element("tr", {}, ...head)), this.body),
-      element("p", {}, this.more, " ", toggle),
+      element("p", {}, this.more),
     );
     this.shown = 0;
     await this.fetch();
   }
 
   async fetch() {
+    const { body } = this;
     const query = `limit=${PAGE}&skip=${this.shown}&failed=${this.failedOnly ? 1 : 0}`;
     try {
       const found = await api(`${this.calls.path}/calls/${this.callId}/tasks?${query}`);
-      for (const task of found.tasks) this.body.append(...taskRows(this.calls, task));
+      if (body !== this.body) return; // another list was asked for meanwhile
+      for (const task of found.tasks) body.append(...taskRows(this.calls, task));
       this.shown += found.tasks.length;
       set(this.total, counted(found.total, this.failedOnly ? "failed task" : "task"));
       this.more.hidden = this.shown >= found.total;
