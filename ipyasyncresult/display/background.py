@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import Protocol
 
 from ipyasyncresult.display.model import LiveModel
@@ -73,6 +74,10 @@ class LiveShow:
         self._model = model
         self._is_over = False
 
+    def has_ended(self) -> bool:
+        """Whether only its last state is left to be shown."""
+        return self._result.ready()
+
     def tick(self) -> bool:
         """Show how it is; False when there is nothing more to show."""
         with self._lock:
@@ -106,22 +111,33 @@ class Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
-        self._shows: list[tuple[Show, Callable[..., bool]]] = []
+        self._shows: list[tuple[Show, Context]] = []
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
 
     def keep(self, show: Show) -> None:
         """Update it until it is over."""
         # A kernel knows by the context to which cell a widget's messages belong.
-        run = contextvars.copy_context().run
+        context = contextvars.copy_context()
         with self._lock:
-            self._shows.append((show, run))
+            self._shows.append((show, context))
             if self._thread is None:
                 self._wake.clear()
                 self._thread = threading.Thread(
                     target=self._serve, name="ipyasyncresult-live", daemon=True
                 )
                 self._thread.start()
+
+    def end_ready(self, _cell: object = None) -> None:
+        """Leave the last state of what has ended, without waiting for the thread's next turn.
+
+        Called when a cell is over: where nobody looks on, the kernel may be ended right behind it.
+        """
+        with self._lock:
+            shows = self._shows
+        for show, context in shows:
+            if isinstance(show, LiveShow) and show.has_ended():
+                self._tick(show, context.copy().run)  # the thread may be in the context itself
 
     def close(self, show: Show, ending: str) -> None:
         """End it now."""
@@ -138,7 +154,7 @@ class Background:
                 if not shows:
                     self._thread = None
                     return
-            over = [show for show, run in shows if not self._tick(show, run)]
+            over = [show for show, context in shows if not self._tick(show, context.run)]
             with self._lock:
                 self._shows = [entry for entry in self._shows if entry[0] not in over]
                 pause = max(_PERIOD, _SHARE * len(self._shows)) if self._shows else 0

@@ -13,7 +13,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal, TextIO
 
-__all__ = ["Frontend", "Outlet", "frontend", "outlet", "outlet_of_this_cell"]
+__all__ = [
+    "Frontend",
+    "Outlet",
+    "frontend",
+    "outlet",
+    "outlet_of_this_cell",
+    "when_cells_end",
+]
 
 
 class Frontend(enum.Enum):
@@ -88,6 +95,13 @@ class Outlet:
         if self._last is not None:
             self._last.flush()
             self._last = None
+
+
+def when_cells_end(call: Callable[[object], None]) -> None:
+    """Have it called at the end of each cell from now on, while what it shows is still taken."""
+    shell = _shell()
+    if shell is not None:
+        shell.events.register("post_run_cell", call)  # once, however often it is said
 
 
 def outlet() -> Outlet:

@@ -12,7 +12,14 @@ from ipyasyncresult.core.task import TaskOutputs
 from ipyasyncresult.display import settings
 from ipyasyncresult.display.background import Background, LiveShow, ProgressView
 from ipyasyncresult.display.bar import ProgressLines, TerminalBar
-from ipyasyncresult.display.frontend import Frontend, Outlet, frontend, outlet, outlet_of_this_cell
+from ipyasyncresult.display.frontend import (
+    Frontend,
+    Outlet,
+    frontend,
+    outlet,
+    outlet_of_this_cell,
+    when_cells_end,
+)
 from ipyasyncresult.display.grouping import group
 from ipyasyncresult.display.live import stream_output
 from ipyasyncresult.display.model import LiveModel
@@ -86,7 +93,7 @@ class DisplayPresenter:
             if ending == "interrupted" and isinstance(view, LiveView) and view.is_widget:
                 # The work goes on, and the kernel is free: now buttons are heard everywhere, also
                 # those that were pressed while the cell blocked.
-                self._background.keep(LiveShow(result, view, model=model))
+                self._keep(LiveShow(result, view, model=model))
             else:
                 view.close(ending)
                 model.close()
@@ -97,7 +104,7 @@ class DisplayPresenter:
             return False
         view = _live_view(result, outlet_of_this_cell(updates_from_anywhere=True))
         view.announce()
-        self._background.keep(LiveShow(result, view, _PATIENCE))
+        self._keep(LiveShow(result, view, _PATIENCE))
         return True
 
     @contextmanager
@@ -110,7 +117,7 @@ class DisplayPresenter:
             yield
             return
         show = LiveShow(result, _view_for_later(result), _PATIENCE)
-        self._background.keep(show)
+        self._keep(show)
         ending = "error"
         try:
             yield
@@ -121,6 +128,10 @@ class DisplayPresenter:
         finally:
             if ending != "done" or result.ready():
                 self._background.close(show, ending)
+
+    def _keep(self, show: LiveShow) -> None:
+        self._background.keep(show)
+        when_cells_end(self._background.end_ready)
 
     def timeline(self, result: ShownResult) -> Timeline:
         """A picture of who ran what when."""

@@ -16,6 +16,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 from jupyter_core.utils import ensure_event_loop
+from nbclient import NotebookClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -81,6 +82,40 @@ def test_papermill_runs_a_notebook_and_its_outputs_can_be_read(tmp_path: Path) -
     ]
     assert printed_in(by_source[CELLS[5]]) == "[0, 1, 3]\n"
     assert any(one.get("data", {}).get("text/html") == "<b>bold</b>" for one in by_source[CELLS[6]])
+
+
+def test_a_view_is_at_its_end_when_the_last_cell_is(tmp_path: Path) -> None:
+    """Right behind it the kernel ends."""
+    start = """
+import ipyasyncresult as ipar
+
+def step(gate):
+    import os
+    while not os.path.exists(gate):
+        pass
+
+view = ipar.connect(n=1).load_balanced_view()
+result = view.map_async(step, [gate] * 3)
+result"""
+    appear = """
+import gc
+from ipyasyncresult.display.background import LiveShow
+
+(show,) = [one for one in gc.get_objects() if type(one) is LiveShow]
+while show._model is None:
+    pass"""
+    cells = [
+        f"gate = {str(tmp_path / 'gate')!r}{start}",
+        appear,
+        "open(gate, 'w').close(); result.wait()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
+    client = NotebookClient(notebook, kernel_name="python3", timeout=60, store_widget_state=False)
+    asyncio.run(client.async_execute())  # not execute(): it leaves an event loop open
+    (shown,) = notebook.cells[0].outputs
+    assert set(shown["data"]) == {"text/plain", "text/html"}
+    assert shown["data"]["text/plain"].startswith("step: 3/3 done")
+    assert "widgets" not in notebook.metadata
 
 
 # --------------------------------------------------------------------------------- in a terminal

@@ -62,6 +62,24 @@ def test_a_view_appears_and_ends_with_the_work() -> None:
     assert not result._tally.followers
 
 
+def test_what_has_ended_when_a_cell_ends_leaves_its_last_state_at_once() -> None:
+    client, background = FakeClient(), Background()
+    over, open_ = client.submit("f"), client.submit("f")
+    views = [View(), View()]
+    for result, view in zip((over, open_), views, strict=True):
+        background.keep(LiveShow(result, view, 0.0))
+    threads = live_threads()
+    assert all(view.shown.wait(10) for view in views)
+    client.finish(over.msg_ids[0])
+    background.end_ready()
+    assert views[0].happened[-1] == "close done"
+    assert "close done" not in views[1].happened
+    client.finish(open_.msg_ids[0])
+    assert views[1].closed.wait(10)
+    assert views[0].happened.count("close done") == 1
+    assert ended(threads)
+
+
 def test_work_that_ends_soon_is_not_shown() -> None:
     client, background, view = FakeClient(), Background(), View()
     result = client.submit("f")
