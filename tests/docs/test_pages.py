@@ -1,8 +1,9 @@
 """The code on the pages runs, from top to bottom, and prints what the page says it prints.
 
-A block of ``python`` or ``ipython`` is a cell.  A block of ``text`` right behind one is what it
-prints; ``...`` stands for what differs from run to run.  ``<!--- skip: next -->`` before a block
-leaves it out, and ``<!--- invisible-code-block: python ... -->`` runs what readers need not see.
+A block of ``python`` or ``ipython`` is a cell, and so are the lines of a ``diff`` after the change.
+A block of ``text`` right behind one is what it prints; ``...`` stands for what differs from run to
+run.  ``<!--- skip: next -->`` before a block leaves it out, and ``<!--- invisible-code-block:
+python ... -->`` runs what readers need not see.
 """
 
 from __future__ import annotations
@@ -123,7 +124,14 @@ class Runner:
     ran: Ran = field(default_factory=Ran)
 
     def run_cell(self, example: Example) -> str | None:
-        self.ran = self.notebook.run(str(example.parsed))
+        return self._run(str(example.parsed), example)
+
+    def run_changed(self, example: Example) -> str | None:
+        lines = str(example.parsed).splitlines()
+        return self._run("\n".join(line[2:] for line in lines if line[:1] != "-"), example)
+
+    def _run(self, cell: str, example: Example) -> str | None:
+        self.ran = self.notebook.run(cell)
         self.last = example.region
         return self.ran.traceback or None
 
@@ -156,6 +164,7 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(
     parsers: list[Any] = [
         SkipParser(),
         *(CodeBlockParser(language, runner.run_cell) for language in ("python", "ipython")),
+        CodeBlockParser("diff", runner.run_changed),
         CodeBlockParser("text", runner.compare),
     ]
     notebook.run("%reset -f\n" + BEFORE.get(page.name, ""))
