@@ -10,7 +10,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-__all__ = ["hide_our_frames", "render_users_frames"]
+__all__ = ["hide_our_frames", "render_users_frames", "without_ours"]
 
 _OURS = ("ipyasyncresult.", "zmq.", "cloudpickle.", "asyncio.")  # we, and whom we call
 
@@ -20,9 +20,9 @@ def render_users_frames(error: BaseException) -> list[str]:
     shell: Any = sys.modules["IPython"].get_ipython()  # it asks
     cause = error.__cause__
     while cause is not None:
-        cause.__traceback__ = _without_ours(cause.__traceback__)
+        cause.__traceback__ = without_ours(cause.__traceback__)
         cause = cause.__cause__
-    frames = _without_ours(error.__traceback__)
+    frames = without_ours(error.__traceback__)
     lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames)
     return lines
 
@@ -32,7 +32,8 @@ def hide_our_frames(error: BaseException) -> None:
     error._render_traceback_ = functools.partial(render_users_frames, error)  # type: ignore[attr-defined]
 
 
-def _without_ours(frames: TracebackType | None) -> TracebackType | None:
+def without_ours(frames: TracebackType | None) -> TracebackType | None:
+    """The frames of others, in order.  Any thread."""
     kept = []
     while frames is not None:
         module = frames.tb_frame.f_globals.get("__name__") or ""

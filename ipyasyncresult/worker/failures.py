@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from ipyasyncresult.core.failure import Failure, encode_failure
-from ipyasyncresult.errors import SerializationError
+from ipyasyncresult.core.tracebacks import without_ours
+from ipyasyncresult.errors import IpyAsyncResultError
 from ipyasyncresult.worker.sources import name_cells
 from ipyasyncresult.worker.streams import StdinNotAvailable
 from ipyasyncresult.worker.text import bounded, encodable
@@ -33,10 +34,7 @@ RAISED_BY_US = (KeyboardInterrupt, StdinNotAvailable)
 _PICKLE_LIMIT = 1024 * 1024  # bytes; an exception may carry arrays, but not hundreds of megabytes
 _INPUTS_LIMIT = 500  # characters
 _MANY_FRAMES = 5000  # more than these cost memory to look at, and nobody reads them
-_OURS = (
-    *(str(Path(file).parent) for file in (__file__, cloudpickle.__file__)),
-    str(Path(traceback.__file__).parent / "asyncio"),
-)
+_OURS = (str(Path(__file__).parent), str(Path(traceback.__file__).parent / "asyncio"))
 
 
 def describe_failure(error: BaseException, *, inputs: str = "", ansi: str = "") -> bytes:
@@ -90,8 +88,10 @@ def _attempt(function: Callable[[], T]) -> T | None:
 
 def format_error(error: BaseException) -> str:
     frames = _skip_our_frames(error.__traceback__)
-    if isinstance(error, SerializationError) and error.__cause__ is not None:
-        error.__cause__.__traceback__ = _skip_our_frames(error.__cause__.__traceback__)
+    if isinstance(error, IpyAsyncResultError):
+        frames, cause = without_ours(frames), error.__cause__
+        if cause is not None:
+            cause.__traceback__ = without_ours(cause.__traceback__)
     if isinstance(error, MemoryError):
         # What did not fit may hang on the frames' variables.
         traceback.clear_frames(error.__traceback__)

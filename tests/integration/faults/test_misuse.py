@@ -82,8 +82,11 @@ def test_a_task_that_would_wait_for_its_own_engines_is_told_so(mortal: Mortal) -
     both = [view.apply_async(ask_again, mortal.client.cluster_id, None) for _ in range(2)]
     both += [view.apply_async(await_again, mortal.client.cluster_id) for _ in range(2)]
     for result in both:
-        with pytest.raises(NestedWaitError, match="runs on"):
+        with pytest.raises(NestedWaitError, match="runs on") as caught:
             result.get(SOON)
+        told = str(caught.value)
+        assert "return inner.get(timeout)" in told or "return await client" in told
+        assert "waitable.py" not in told
     # With an end it may wait: here another engine has time.
     assert mortal.client[0].apply_async(ask_again, mortal.client.cluster_id, SOON).get(SOON) == 3
 
