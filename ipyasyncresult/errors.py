@@ -34,7 +34,6 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import pickle
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NoReturn
@@ -363,7 +362,6 @@ def _rebuild(original: type, args: tuple[Any, ...], state: dict[str, Any] | None
 
 
 _MOST_GROUPS = 10  # in the text of a CompositeError
-_CELL = re.compile(r"<ipython-input-[\w-]+>")
 
 
 class CompositeError(IpyAsyncResultError):
@@ -447,9 +445,9 @@ class CompositeError(IpyAsyncResultError):
 
 
 def _name_and_text(error: BaseException) -> tuple[str, str]:
-    """What errors of one group have in common: not the task, not the engine's number of a cell."""
+    """What errors of one group have in common: not the task."""
     if isinstance(error, RemoteError):
-        return error.ename, _CELL.sub("<cell>", error.evalue)
+        return error.failure.kind()
     if isinstance(error, TaskAborted):
         return type(error).__name__, "aborted before it ran"
     return type(error).__name__, str(error)

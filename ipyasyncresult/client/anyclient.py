@@ -11,6 +11,7 @@ from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.wire import messages as m
 
@@ -271,12 +272,13 @@ class AnyClient(ClientProtocol, Protocol):
             Seconds; -1 and None wait for ever, 0 looks and does not wait.
         """
         seconds = check_timeout(timeout)
-        if jobs is None:
-            return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
-        pending = self.ledger.pending(_all_ids_of(jobs) & self.outstanding)
-        return self.ledger.waits.wait(
-            lambda: all(record.received is not None for record in pending), seconds
-        )
+        with interrupts_of_the_user():
+            if jobs is None:
+                return self.ledger.waits.wait(lambda: not self.ledger.has_outstanding(), seconds)
+            pending = self.ledger.pending(_all_ids_of(jobs) & self.outstanding)
+            return self.ledger.waits.wait(
+                lambda: all(record.received is not None for record in pending), seconds
+            )
 
     def wait_interactive(
         self,

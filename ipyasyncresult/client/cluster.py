@@ -17,7 +17,7 @@ import msgspec
 
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
-from ipyasyncresult.core.tracebacks import hide_our_frames
+from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.limits import explain_limit
 from ipyasyncresult.wire.runtime import (
@@ -257,15 +257,14 @@ class Cluster:
         if n is not None:
             self.n = n
         try:
-            self.start_cluster_sync()
-            if self._client is None or self._client.closed:
-                self._client = self.connect_client_sync()
-                if not self.persist:
-                    self._client.call_at_close(self.stop_cluster_sync)
-            self._client.wait_for_engines(self.n, timeout=_START_TIMEOUT)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                hide_our_frames(error)
+            with interrupts_of_the_user():
+                self.start_cluster_sync()
+                if self._client is None or self._client.closed:
+                    self._client = self.connect_client_sync()
+                    if not self.persist:
+                        self._client.call_at_close(self.stop_cluster_sync)
+                self._client.wait_for_engines(self.n, timeout=_START_TIMEOUT)
+        except BaseException:
             self.stop_cluster_sync()
             raise
         if activate:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.loadbalanced import LoadBalancedView
@@ -59,9 +60,8 @@ class LazyMap(Iterator[Any]):
         if not self._under_way:
             broken, self._broken = self._broken, None
             raise broken if broken is not None else StopIteration
-        result = self._under_way.pop(0) if self._ordered else self._first_done()
         try:
-            return result.get()
+            return self._take_done().get()
         except Exception as error:
             if self._return_exceptions:
                 return error
@@ -81,17 +81,18 @@ class LazyMap(Iterator[Any]):
                 return
             self._under_way.append(self._view.apply_async(self._f, *args))
 
-    def _first_done(self) -> AsyncResult:
-        waits = self._view.client.ledger.waits
-        under_way = self._under_way
+    def _take_done(self) -> AsyncResult:
+        """The next one; an interrupt of the wait leaves it where it is."""
+        candidates = self._under_way[:1] if self._ordered else self._under_way
 
         def done() -> int | None:
-            return next((i for i, one in enumerate(under_way) if one.records[0].received), None)
+            return next((i for i, one in enumerate(candidates) if one.records[0].received), None)
 
-        waits.wait(lambda: done() is not None, None)
+        with interrupts_of_the_user():
+            self._view.client.ledger.waits.wait(lambda: done() is not None, None)
         index = done()
         assert index is not None, "something is done"
-        return under_way.pop(index)
+        return self._under_way.pop(index)
 
     def cancel(self) -> dict[str, str]:
         """Take back what has not started, and take no more items."""

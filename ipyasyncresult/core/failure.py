@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 __all__ = ["Failure", "decode_failure", "encode_failure"]
+
+
+_CELL = re.compile(r"<ipython-input-[\w-]+>")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,6 +39,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     traceback_ansi: str = ""
     inputs: str = ""
     pickled: bytes = b""
+
+    def kind(self) -> tuple[str, str]:
+        """Name and message, as equal failures have them: no engine's number of a cell."""
+        return self.ename, _CELL.sub("<cell>", self.evalue)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 STREAMS: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
-GroupBy = Literal["type", "engine", "order", "time", "task"]
 GROUPINGS: tuple[str, ...] = ("type", "engine", "order", "time", "task")
 
 

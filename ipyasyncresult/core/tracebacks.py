@@ -5,14 +5,21 @@ IPython asks an exception for its ``_render_traceback_``.  Scripts and debuggers
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["hide_our_frames", "render_users_frames", "without_ours"]
+__all__ = [
+    "hide_our_frames",
+    "interrupts_of_the_user",
+    "render_users_frames",
+    "without_ours",
+]
 
-_OURS = ("ipyasyncresult.", "zmq.", "cloudpickle.", "asyncio.")  # we, and whom we call
+_OURS = {"ipyasyncresult", "zmq", "cloudpickle", "asyncio", "importlib"}  # we, and whom we call
 
 
 def render_users_frames(error: BaseException) -> list[str]:
@@ -32,12 +39,22 @@ def hide_our_frames(error: BaseException) -> None:
     error._render_traceback_ = functools.partial(render_users_frames, error)  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def interrupts_of_the_user() -> Iterator[None]:
+    """Within the context an interrupt hides our frames."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        hide_our_frames(interrupt)
+        raise
+
+
 def without_ours(frames: TracebackType | None) -> TracebackType | None:
     """The frames of others, in order.  Any thread."""
     kept = []
     while frames is not None:
         module = frames.tb_frame.f_globals.get("__name__") or ""
-        if not module.startswith(_OURS):
+        if module.partition(".")[0] not in _OURS:
             kept.append(frames)
         frames = frames.tb_next
     shown = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ _MOST_HELD = 10_000  # failed tasks that wait to be looked at
 _AT_ONCE = 200  # failures that are looked at in one go: about a millisecond
 _LONGEST_MESSAGE, _LONGEST_INPUT = 300, 300  # characters
 _LONGEST_TRACEBACK = 2000
-
-_CELL = re.compile(r"<ipython-input-[\w-]+>")
 
 
 @dataclass(slots=True)
@@ -99,7 +96,7 @@ class Failures:
         except Exception as error:  # noqa: BLE001  what came may be anything: it is shown as such
             found = [(0, Failure(ename=type(error).__name__, evalue=str(error)))]
         for position, failure in found:
-            key = failure.ename, _CELL.sub("<cell>", failure.evalue)
+            key = failure.kind()
             group = self._groups.get(key)
             if group is None:
                 self._groups[key] = self._group(record, position, failure)

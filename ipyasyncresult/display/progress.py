@@ -28,8 +28,7 @@ class Progress:
 
     Attributes
     ----------
-    total : int or None
-        None when nobody knows (a lazy map).
+    total : int
     done : int
         Ended in any way; `failed` of them badly.
     running, queued, failed : int
@@ -43,7 +42,7 @@ class Progress:
         Seconds to the end, if it goes on like this; None when that cannot be said.
     """
 
-    total: int | None
+    total: int
     done: int
     running: int
     queued: int
@@ -53,17 +52,9 @@ class Progress:
     rate: float | None = None
     remaining: float | None = None
 
-    @property
-    def fraction(self) -> float | None:
-        """From 0 to 1; None without a total."""
-        if self.total is None:
-            return None
-        return self.done / self.total if self.total else 1.0
-
     def describe(self) -> str:
         """``'12/40, 4 running, 2 failed, 3.1/s, 0:09 left'``."""
-        count = f"{self.done:,}" if self.total is None else f"{self.done:,}/{self.total:,}"
-        return ", ".join([count, *self.details()])
+        return ", ".join([f"{self.done:,}/{self.total:,}", *self.details()])
 
     def details(self) -> list[str]:
         """What there is to say besides the count."""
@@ -106,7 +97,7 @@ class ProgressModel:
         self._spent = 0.0  # engine-seconds that went into the finished ones
         self._end: float | None = None  # expected, smoothed, by the clock
 
-    def update(self, counts: Counts, engines: int, *, is_open: bool = False) -> Progress:
+    def update(self, counts: Counts, engines: int) -> Progress:
         """How far the work is now.
 
         Parameters
@@ -114,16 +105,14 @@ class ProgressModel:
         counts : Counts
         engines : int
             How many can work on it now.
-        is_open : bool
-            More items may come: the total is not known.
         """
         now = self._clock()
         passed = max(0.0, now - self._last)
         self._remember(counts, engines, now, passed)
-        remaining = None if is_open else self._remaining(counts, engines, now, passed)
+        remaining = self._remaining(counts, engines, now, passed)
         self._last, self._finished = now, counts.finished
         return Progress(
-            total=None if is_open else counts.total,
+            total=counts.total,
             done=counts.finished,
             running=counts.running,
             queued=counts.queued,

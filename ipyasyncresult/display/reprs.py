@@ -81,7 +81,7 @@ def look_html(look: Look, ending: str | None = None) -> str:
 def _said(look: Look, ending: str | None) -> list[str]:
     progress = look.progress
     done, total = progress.done, progress.total
-    count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+    count = f"{done:,}/{total:,}"
     time = format_seconds(progress.elapsed)
     bad = [f"{look.failed:,} failed"] if look.failed else []
     bad += [f"{look.aborted:,} aborted"] if look.aborted else []
@@ -102,7 +102,7 @@ def _coloured(piece: str) -> str:
 def _bar_html(look: Look) -> str:
     """Done, failed, aborted, and what is left as the track."""
     progress = look.progress
-    total = progress.total or progress.done or 1
+    total = progress.total or 1
     good = progress.done - progress.failed
     colour = _DONE if progress.done == progress.total else _RUNNING
     # Borders: each has a shape beside its colour, and is printed where grounds are not.

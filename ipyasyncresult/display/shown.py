@@ -9,7 +9,7 @@ from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.failure import Failure
 from ipyasyncresult.core.places import Places
 from ipyasyncresult.core.tally import Journal
-from ipyasyncresult.core.task import Counts, TaskOutputs, TaskRecord
+from ipyasyncresult.core.task import Counts, TaskRecord
 
 __all__ = ["ShownResult"]
 
@@ -40,12 +40,6 @@ class ShownResult(Protocol):
 
     def engine_count(self) -> int:
         """How many engines can work on it."""
-
-    def failures(self, limit: int) -> list[tuple[int, str]]:
-        """Position and one line of text of the first failed tasks."""
-
-    def tasks(self) -> list[TaskOutputs]:
-        """A frozen look at every task and its outputs."""
 
     def follow(self, callback: Callable[[Sequence[TaskRecord]], None]) -> Callable[[], None]:
         """Call with the tasks that changed, on another thread; returns what stops it."""

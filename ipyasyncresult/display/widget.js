@@ -520,10 +520,10 @@ class View {
     if (!state || state.done === undefined) return;
     const { name, total, done, failed, aborted, running, queued } = state;
     const ended = done + failed + aborted;
-    const whole = total ?? (ended + running + queued || 1);
+    const whole = total || 1;
     setText(this.title, name);
     setAttribute(this.root, "aria-label", `Progress of ${name}`);
-    setText(this.count, total === null ? number(ended) : `${number(ended)} of ${number(total)}`);
+    setText(this.count, `${number(ended)} of ${number(total)}`);
     let end = 0;
     for (const [name, segment] of this.segments) {
       if (state[name]) end += Math.max(LEAST, (100 * state[name]) / whole);

@@ -12,7 +12,6 @@ import builtins
 import dis
 import functools
 import importlib
-import inspect
 import sys
 import threading
 from collections import OrderedDict
@@ -102,18 +101,15 @@ class LoadedFunction:
     function : callable
     name : str
         For messages.
-    is_coroutine : bool
-        Whether calling it gives a coroutine.
     """
 
-    __slots__ = ("_home", "_required", "_scopes", "function", "is_coroutine", "name")
+    __slots__ = ("_home", "_required", "_scopes", "function", "name")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function: Callable[..., Any] = function
         self._required: list[Required] = []
         self._scopes = _find_scopes(function, self._required)
         self.name: str = getattr(function, "__name__", None) or type(function).__name__
-        self.is_coroutine: bool = inspect.iscoroutinefunction(inspect.unwrap(function))
         self._home = self._find_home()
 
     def _find_home(self) -> dict[str, Any] | None:

@@ -551,6 +551,21 @@ def test_a_lazy_map_without_order_gives_what_is_there_first(
     assert list(lazy) == [0]
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_interrupted_lazy_map_goes_on_with_the_item_that_was_waited_for(
+    client: ipar.Client, monkeypatch: pytest.MonkeyPatch, ordered: bool
+) -> None:
+    def interrupted(_predicate: Callable[[], bool], _timeout: float | None) -> bool:
+        raise KeyboardInterrupt
+
+    lazy = client.load_balanced_view().imap(square, range(5), ordered=ordered)
+    with monkeypatch.context() as patch:
+        patch.setattr(client.ledger.waits, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(lazy)
+    assert sorted(lazy) == [0, 1, 4, 9, 16]
+
+
 def test_errors_of_a_lazy_map_come_in_their_turn(client: ipar.Client) -> None:
     def items() -> Iterator[int]:
         yield from (1, 0, 2)

@@ -235,18 +235,25 @@ WAITS = {
     "wait_interactive": "view.map_async(wait, range(9)).wait_interactive()",
     "await": "await view.map_async(wait, range(9))",
 }
+OTHER_WAITS = {
+    "client.wait": "view.apply_async(wait, 1); client.wait()",
+    "imap": "next(view.imap(wait, range(9)))",
+    "imap as they come": "next(view.imap(wait, range(9), ordered=False))",
+}
 
 
-@pytest.mark.parametrize("how", WAITS)
+@pytest.mark.parametrize("how", [*WAITS, *OTHER_WAITS])
 def test_an_interrupted_wait_shows_the_users_line_and_says_what_goes_on(
     kernel: Kernel, how: str
 ) -> None:
     kernel.run(VIEW + NOTICE)
-    ran = kernel.run(f"notice()\n{WAITS[how]}", interrupt_at="begun")
+    code = {**WAITS, **OTHER_WAITS}[how]
+    ran = kernel.run(f"notice()\n{code}", interrupt_at="begun")
     assert ran.status == "error"
-    assert f"----> 2 {WAITS[how]}" in ran.traceback
+    assert f"----> 2 {code}" in ran.traceback
     assert "ipyasyncresult" not in ran.traceback
-    assert "0 of 9 done; the rest goes on: abort() takes back" in ran.traceback
+    if how in WAITS:
+        assert "0 of 9 done; the rest goes on: abort() takes back" in ran.traceback
     assert kernel.run("client.abort(); client.interrupt(); client.wait()").status == "ok"
 
 
@@ -255,7 +262,7 @@ import asyncio, sys, threading
 main = threading.get_ident()
 def waits():
     frame = sys._current_frames()[main]
-    while frame is not None and frame.f_code.co_name != "_wait_until":
+    while frame is not None and frame.f_code.co_name != "_receive":
         frame = frame.f_back
     return frame is not None
 def say():

@@ -261,18 +261,6 @@ def test_the_bar_tells_what_the_first_engines_run(monkeypatch: pytest.MonkeyPatc
     assert "file 0" not in screen.getvalue().rpartition("\r")[2]
 
 
-def test_a_bar_without_a_total_counts_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = terminal(monkeypatch)
-    bar = TerminalBar(Work(steps(0)))
-    bar.show(
-        Model(
-            Progress(None, 7, 2, 1, 0, 2, elapsed=1.0), Progress(None, 9, 0, 0, 0, 2, elapsed=2.0)
-        )
-    )
-    bar.close("done")
-    assert "9/?" in screen.getvalue()
-
-
 def test_a_log_gets_a_line_at_the_end_for_short_work(monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_file(monkeypatch)
     work = Work(steps(*range(11), failed=1), fname="fit")

@@ -55,7 +55,6 @@ def test_counts_are_passed_on() -> None:
     progress = ProgressModel(Clock()).update(Counts(10, 4, 1, 2), 3)
     assert (progress.total, progress.done, progress.running) == (10, 4, 2)
     assert (progress.queued, progress.failed, progress.engines) == (4, 1, 3)
-    assert progress.fraction == 0.4
 
 
 def test_the_rate_is_items_per_second_of_all_engines() -> None:
@@ -125,18 +124,12 @@ def test_no_engines_means_no_estimate() -> None:
     assert "no engines" in progress.describe()
 
 
-def test_an_open_end_has_no_total_and_no_estimate() -> None:
-    progress = ProgressModel(Clock(), elapsed=10).update(Counts(60, 50, 0, 2), 2, is_open=True)
-    assert (progress.total, progress.fraction, progress.remaining) == (None, None, None)
-    assert progress.describe() == "50, 2 running, 5/s"
-
-
 def test_the_end_and_an_empty_result_leave_nothing() -> None:
     done = ProgressModel(Clock(), elapsed=2).update(Counts(10, 10, 3, 0), 2)
     assert done.remaining == 0
     assert done.describe() == "10/10, 3 failed, 5/s"
     empty = ProgressModel(Clock()).update(Counts(0, 0, 0, 0), 2)
-    assert (empty.fraction, empty.remaining, empty.describe()) == (1.0, 0.0, "0/0")
+    assert (empty.remaining, empty.describe()) == (0.0, "0/0")
 
 
 def test_a_running_item_of_slow_work_is_said_per_minute() -> None:
