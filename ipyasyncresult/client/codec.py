@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
 from typing import Any
 
 from ipyasyncresult.core.failure import Failure, decode_failure
@@ -16,6 +18,7 @@ from ipyasyncresult.wire.messages import ERROR, LostTask
 
 __all__ = ["WireCodec", "lost_error"]
 
+_OUR_FRAME = re.compile(r'/ipyasyncresult/(?:worker|engine|hub)/\w+\.py", line')
 _LAST_LINES = 5
 
 
@@ -122,5 +125,8 @@ def _telling_lines(text: str) -> list[str]:
     for number, line in enumerate(lines):
         if line.startswith("Current thread"):
             kind = [earlier for earlier in lines[:number] if earlier.startswith("Fatal")]
-            return [*kind[-1:], *lines[number : number + 2 * _LAST_LINES]]
+            frames = lines[number + 1 : number + 2 * _LAST_LINES]
+            # Those of the task come first, unless it was something of ours that crashed.
+            theirs = list(takewhile(lambda frame: not _OUR_FRAME.search(frame), frames))
+            return [*kind[-1:], line, *(theirs or frames)]
     return lines[-_LAST_LINES:]

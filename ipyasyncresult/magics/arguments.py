@@ -12,6 +12,7 @@ from IPython.core import magic_arguments
 from IPython.core.error import UsageError
 
 from ipyasyncresult.core.presenter import GROUPINGS
+from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.magics.settings import parse_signal
 
@@ -137,10 +138,9 @@ def parse(magic: Callable[..., Any], line: str) -> argparse.Namespace:
     flags, unknown = parser.parse_known_args([_plain(word[0]) for word in words])
     if unknown:
         known = re.findall(r"(?<=\[)--?[\w-]+", parser.format_usage())
-        raise UsageError(
-            f"%{parser.prog} does not know {unknown[0]!r}; it takes {' '.join(known)}"
-            + (", and code that starts with a dash after --" if hasattr(flags, "code") else "")
-        )
+        if hasattr(flags, "code"):
+            known.append("code that starts with a dash after --")
+        refuse_unknown(f"%{parser.prog}", "flag", unknown[:1], known, UsageError)
     if hasattr(flags, "code"):
         start = words[-len(flags.code)].start() if flags.code else len(line)
         code = line[start:]

@@ -226,6 +226,25 @@ def test_a_crash_shows_its_kind_and_innermost_frames(client: FakeClient) -> None
     assert "in f29" not in shown
 
 
+@pytest.mark.parametrize(
+    "innermost", ["", '  File "/x/ipyasyncresult/worker/pickling.py", line 9 in dump\n']
+)
+def test_a_crash_shows_our_frames_only_where_it_was_in_them(
+    client: FakeClient, innermost: str
+) -> None:
+    ar = client.submit("f")
+    stderr = (
+        f"Fatal Python error: Aborted\n\nCurrent thread 0x1:\n{innermost}"
+        '  File "f.py", line 3 in f\n'
+        '  File "/x/ipyasyncresult/worker/loaded.py", line 134 in __call__\n'
+        '  File "<frozen runpy>", line 88 in _run_code\n'
+    )
+    tell(client, lost(ar, signal="SIGABRT", stderr=stderr))
+    shown = str(ar.exception())
+    assert "line 3 in f" in shown
+    assert ("runpy" in shown) == ("loaded.py" in shown) == bool(innermost)
+
+
 def test_the_last_output_of_a_lost_task_is_in_its_error(client: FakeClient) -> None:
     ar = client.submit("f")
     said = [Output("stdout", 0.0, f"step {number}\n") for number in range(9)]

@@ -150,8 +150,10 @@ def test_a_cell_goes_to_chosen_engines_and_the_view_stays_as_it_is(
         ("%%px -a\n  \n", "needs code"),
         ("%%px x = 1\ny", "'x = 1' is no flag"),
         ("%pxresult", "nothing ran"),
-        ("%pxresult -a", "%pxresult does not know '-a'; it takes -e -r"),
-        ("%pxconfig --local", "%pxconfig does not know '--local'"),
+        ("%pxresult -a", "%pxresult has no flag '-a'; it has --group-outputs, --list, -e"),
+        ("%pxconfig --local", "%pxconfig has no flag '--local'"),
+        ("%pxconfig --progres-after 3", "did you mean '--progress-after'?"),
+        ("%px --verbse x", "did you mean '--verbose'?"),
         ("%autopx on", "takes no arguments"),
     ],
 )
