@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from traitlets import Bool, TraitError, Unicode, import_item
@@ -47,6 +47,16 @@ _UNKNOWN = "there is no option {}; --help-all lists them"
 class _Loader(KVArgParseConfigLoader):
     """Traitlets' own warns of an unknown option and goes on: a slip must not start things."""
 
+    completer: Callable[..., Sequence[str]]
+    """What a shell offers for words that are no options."""
+
+    def _add_arguments(self, aliases: Any, flags: Any, classes: Any) -> Any:
+        added = super()._add_arguments(aliases, flags, classes)
+        for action in self.parser._actions:
+            if action.dest == "extra_args":
+                action.completer = self.completer  # type: ignore[attr-defined]
+        return added
+
     def _handle_unrecognized_alias(self, arg: str) -> None:
         raise UsageError(_UNKNOWN.format(f"--{arg}"))
 
@@ -74,9 +84,15 @@ class _Base(Application):
     option_description = Unicode("--help-all adds the options that configuration files may set.")
 
     def _create_loader(self, argv: Any, aliases: Any, flags: Any, classes: Any) -> Any:
-        return _Loader(
+        loader = _Loader(
             argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands
         )
+        loader.completer = self.offered
+        return loader
+
+    def offered(self, **_typed: Any) -> Sequence[str]:
+        """What a shell may complete a word to that is no option: no files, at least."""
+        return ()
 
     def parse_command_line(self, argv: Any = None) -> None:
         """Take the line; what it sets must be there to be set."""
@@ -128,6 +144,9 @@ class Command(_Base):
 
     def start(self) -> None:
         """Run it and print what it found."""
+        if self.extra_args and not self.words:
+            command = self.name.rpartition(" ")[2]
+            raise UsageError(f"{command} takes options only, not {self.extra_args[0]!r}")
         found = self.run()
         if self.json:
             print(json.dumps(found, indent=2, default=str))

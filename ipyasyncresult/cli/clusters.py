@@ -28,6 +28,11 @@ from ipyasyncresult.errors import HubError, IpyAsyncResultError, TimeoutError
 __all__ = ["List", "Start", "Status", "Stop", "chosen_cluster"]
 
 
+def running(**_typed: Any) -> list[str]:
+    """Their names, for a shell that completes a word."""
+    return [one.cluster_id for one in list_clusters()]
+
+
 def chosen_cluster(cluster_id: str | None) -> ClusterInfo:
     """The cluster that a command is about; unnamed, the only persistent one, or the only one.
 
@@ -72,8 +77,6 @@ class Start(Command):
 
     def run(self) -> dict[str, Any]:
         """Start it, wait until its engines are up, leave it."""
-        if self.extra_args:
-            raise UsageError(f"start takes options only, not {self.extra_args[0]!r}")
         wanted = ClusterOptions(config=self.config).changed()
         # Engines import what lies where the command was given, as a notebook there would; the
         # folder of this program is nothing of the user's.
@@ -136,6 +139,8 @@ class Stop(_ForEach):
         "all": ({"Stop": {"all": True}}, "Stop all clusters, those of notebooks too."),
     }
 
+    offered = staticmethod(running)
+
     def run(self) -> dict[str, Any]:
         """Stop them, and wait for their ends."""
         if self.all and self.extra_args:
@@ -164,6 +169,10 @@ class Forget(_ForEach):
         None, min=0, allow_none=True, help="All that were last written so many days ago."
     ).tag(config=True)
     aliases: dict[Any, Any] = {"older-than": "Forget.older_than"}  # noqa: RUF012
+
+    def offered(self, **_typed: Any) -> list[str]:
+        """Their names."""
+        return [one.cluster_id for one in stored_clusters()]
 
     def run(self) -> dict[str, Any]:
         """Remove them."""
@@ -271,6 +280,7 @@ class Status(Command):
 
     name = Unicode("ipyasyncresult status")
     words = "[CLUSTER]"
+    offered = staticmethod(running)
 
     def run(self) -> dict[str, Any]:
         """Ask its hub."""

@@ -108,6 +108,10 @@ class Completion(Command):
     name = Unicode("ipyasyncresult completion")
     words = "bash | zsh | fish"
 
+    def offered(self, **_typed: Any) -> tuple[str, ...]:
+        """The shells."""
+        return _SHELLS
+
     def run(self) -> dict[str, str]:
         """The code."""
         shell = self.argument()

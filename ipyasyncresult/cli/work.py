@@ -11,7 +11,7 @@ from typing import Any
 from traitlets import Bool, CaselessStrEnum, Integer, Unicode
 
 from ipyasyncresult.cli.application import Command, NotThere
-from ipyasyncresult.cli.clusters import chosen_cluster
+from ipyasyncresult.cli.clusters import chosen_cluster, running
 from ipyasyncresult.cli.tables import paint, plain, table
 from ipyasyncresult.client.client import Client
 from ipyasyncresult.client.clusters import LOG, read_log
@@ -43,7 +43,9 @@ class Results(Command):
         "ipyasyncresult results training --failed --cluster-id lab"
     )
 
-    cluster_id = Unicode("", help="Which cluster; needed when there are several.").tag(config=True)
+    cluster_id = Unicode("", help="Which cluster; needed when there are several.").tag(
+        config=True, argcompleter=running
+    )
     limit = Integer(20, min=1, help="How many calls are listed.").tag(config=True)
     failed = Bool(False, help="Only what failed.").tag(config=True)
     groupby = CaselessStrEnum(
@@ -142,6 +144,7 @@ class Logs(Command):
 
     name = Unicode("ipyasyncresult logs")
     words = "[CLUSTER]"
+    offered = staticmethod(running)
     examples = Unicode("ipyasyncresult logs\nipyasyncresult logs training -n 200 --follow")
 
     lines = Integer(50, min=0, help="How many lines, the last ones.").tag(config=True)

@@ -187,6 +187,7 @@ def test_what_ended_clusters_stored_is_forgotten_on_request(
         (["start", "--idle"], "--idle needs a value"),
         (["results", "--limit", "many"], "-n expected an int"),
         (["start", "4"], "options only, not '4'"),
+        (["doctor", "me"], "doctor takes options only, not 'me'"),
         (["status", "a", "b"], "one name at most"),
         (["stop", "a", "--all"], "not both"),
         (["forget"], "names of clusters"),
@@ -265,7 +266,7 @@ def test_python_minus_m_is_the_same_program_and_a_reader_that_left_is_no_error()
     assert process.returncode == 0
 
 
-def test_a_shell_completes_commands_and_options() -> None:
+def test_a_shell_completes_commands_options_and_names(lab: Client) -> None:
     """As the code of ``completion bash`` calls it."""
 
     def complete(line: str) -> list[str]:
@@ -274,6 +275,7 @@ def test_a_shell_completes_commands_and_options() -> None:
             "from ipyasyncresult.cli import main; main()"
         )
         environment: dict[str, Any] = {
+            "XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"],
             "_ARGCOMPLETE": "1",
             "COMP_LINE": line,
             "COMP_POINT": str(len(line)),
@@ -291,3 +293,7 @@ def test_a_shell_completes_commands_and_options() -> None:
 
     assert "start" in complete("ipyasyncresult st")
     assert "--cluster-id" in complete("ipyasyncresult start --cl")
+    assert complete("ipyasyncresult completion z") == ["zsh"]
+    assert complete("ipyasyncresult stop l") == complete("ipyasyncresult status l") == ["lab"]
+    assert complete("ipyasyncresult results --cluster-id l") == ["lab"]
+    assert complete("ipyasyncresult doctor ./") == []

@@ -174,9 +174,12 @@ def test_a_result_is_shown_again(kernel: Kernel) -> None:
     assert "print('again')" in kernel.run("%pxresult --list").text.splitlines()[-1]
 
 
-def test_a_cell_in_the_background_gives_its_result(kernel: Kernel) -> None:
-    ran = kernel.run("%%px -a -o kept\n6 * 7")
+def test_a_cell_in_the_background_gives_its_result(kernel: Kernel, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    waits = f"import os\nwhile not os.path.exists({str(gate)!r}): pass"
+    ran = kernel.run(f"%%px -a -o kept\n{waits}\n6 * 7")
     assert ran.outputs[0]["text/plain"].startswith("execute: ")
+    gate.touch()
     assert kernel.run("kept.wait(); print(kept.successful())").text == "True\n"
 
 
