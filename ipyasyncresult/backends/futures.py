@@ -33,11 +33,15 @@ CAPABILITIES = Capabilities(
     time_limits=False,
 )
 
-_BATCH_SECONDS = 0.002
+_BATCH_SECONDS = 0.005
 """Work that is handed on together: its results come together, too."""
-_BATCH_TASKS = 64
+_BATCH_TASKS = 128
+_SPLIT_SECONDS = 0.0002
+"""Work that is not divided among workers: handing it on takes longer."""
 _SHORT = 0.05
-"""Seconds; of tasks that take less, the pool gets one per worker in advance."""
+"""Seconds; of tasks that take less, the pool gets one batch per worker in advance."""
+_TINY = 0.0002
+"""Seconds; of tasks that take less it does not: meanwhile more of them come together."""
 _SLOW_DOWN = 0.2  # how fast the estimate of a function follows
 
 
@@ -105,30 +109,37 @@ class ExecutorClient(BackendClient):
 
     def _next_batch(self) -> list[Entry]:
         queue = self._queue
-        if not queue:
-            return []
-        seconds = self._took.get(queue[0].function)
-        ahead = self._is_short(queue[0]) and all(
-            self._is_short(batch[0]) for batch in self._under_way.values()
-        )
-        if len(self._under_way) >= self._workers * (2 if ahead else 1):
+        if not queue or not self._has_room(queue[0]):
             return []
         function = queue[0].function
         batch = [queue.popleft()]
+        seconds = self._took.get(function)
         if seconds is not None:
+            seconds = max(seconds, 1e-6)
             fair = -(-len(queue) // self._workers)  # an idle worker gets its share
-            most = min(_BATCH_TASKS, fair, int(_BATCH_SECONDS / max(seconds, 1e-6)))
-            while len(batch) < most and queue[0].function is function:
+            most = max(fair, int(_SPLIT_SECONDS / seconds))
+            most = min(most, _BATCH_TASKS, int(_BATCH_SECONDS / seconds))
+            while queue and len(batch) < most and queue[0].function == function:
                 batch.append(queue.popleft())
         return batch
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether the pool shall get more now, beginning with this task."""
+        under_way = len(self._under_way)
+        if under_way < self._workers:
+            return True
+        if under_way >= 2 * self._workers or not self._is_short(entry):
+            return False
+        tiny = self._took[entry.function] <= _TINY
+        return not tiny and all(self._is_short(batch[0]) for batch in self._under_way.values())
 
     def _is_short(self, entry: Entry) -> bool:
         return self._took.get(entry.function, 1.0) <= _SHORT
 
     def _submit_to_pool(self, batch: list[Entry]) -> concurrent.futures.Future[Any] | None:
-        works = [tuple(self._work_of(entry, self._wrap)) for entry in batch]
+        works = [tuple(self._work_of(entry, self._wrap))[1:] for entry in batch]
         try:
-            future = self.executor_.submit(self._run, works)
+            future = self.executor_.submit(self._run, batch[0].function, works)
         except Exception as error:  # noqa: BLE001  it is shut down or broken: these never run
             self._lose_all(batch, translate(error))
             return None
@@ -164,7 +175,7 @@ class ExecutorClient(BackendClient):
         self._hand_on()
 
     def _deliver(self, batch: list[Entry], parcels: list[tuple[Any, ...]]) -> None:
-        deliveries = [Delivery(*parcel) for parcel in parcels]
+        deliveries = [Delivery._make(parcel) for parcel in parcels]
         self._learn(batch[0].function, sum(d.duration for d in deliveries) / len(deliveries))
         with self.ledger.batch() as news:
             for entry, delivery in zip(batch, deliveries, strict=True):

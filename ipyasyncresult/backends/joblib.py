@@ -77,10 +77,13 @@ class _Work:
         """How many batches may run at once."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs == 1:
+            return 1
         engines = self._engines().engine_count()
-        if n_jobs is None or n_jobs < 0:
-            return max(1, engines + 1 + (-1 if n_jobs is None else n_jobs))
-        return min(n_jobs, engines) or 1
+        if n_jobs is not None and n_jobs < -1:
+            return max(1, engines + 1 + n_jobs)
+        # What is one job joblib does by itself, in this process: not because only one engine is up.
+        return max(2, engines if n_jobs in (None, -1) else min(n_jobs, engines))
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
         self.parallel = parallel

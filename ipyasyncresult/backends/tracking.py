@@ -144,7 +144,11 @@ class _Tracker(BackendClient):
             which = kind_of(future)
             self._known[record.msg_id] = record
             self._futures[record.msg_id] = future, kinds.setdefault(which, which())
-        looks = [Recurring(functools.partial(self._look, kind)) for kind in kinds.values()]
+        looks = [
+            Recurring(functools.partial(self._look, kind))
+            for kind in kinds.values()
+            if kind.may_never_end
+        ]
         looks += [
             nudge
             for pool in pools_of(future for future in futures if not future.done())
@@ -196,8 +200,6 @@ class _Tracker(BackendClient):
 
     def _look(self, kind: FollowedFutures) -> bool:
         """Whether futures of this kind are still to be looked at."""
-        if not kind.may_never_end:
-            return False
         mine = {i: future for i, (future, its) in list(self._futures.items()) if its is kind}
         if not mine:
             kind.rest()

@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -263,14 +263,17 @@ def deliver(outcome: Outcome, outputs: Sequence[bytes], place: str) -> Delivery:
     )
 
 
-def run_work(work: Work, place: Callable[[], str] | None = None) -> Delivery:
+def run_work(work: Work) -> Delivery:
     """Run one task.  Any thread; never raises."""
     host = guest()
+    return _deliver_from(host, work, host.place)
+
+
+def _deliver_from(host: _Guest, work: Work, place: str) -> Delivery:
     recorder = Recorder()
     outcome = host.run(work, recorder)
     outputs = recorder.take()
-    pieces = [encode_outputs(outputs)] if outputs else ()
-    return deliver(outcome, pieces, host.place if place is None else place())
+    return deliver(outcome, [encode_outputs(outputs)] if outputs else (), place)
 
 
 def run_function(
@@ -282,9 +285,14 @@ def run_function(
     return outcome, recorder.take()
 
 
-def run_all(works: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Run several tasks, one after the other.  Plain tuples both ways: they are pickled faster."""
-    return [_picklable(run_work(Work(*work))) for work in works]
+def run_all(function: bytes, works: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Run several tasks of one function, one after the other.
+
+    Plain tuples both ways, which are pickled faster: each of `works` is a :class:`Work` without its
+    function.
+    """
+    host = guest()
+    return [_picklable(_deliver_from(host, Work(function, *work), host.place)) for work in works]
 
 
 def _picklable(delivery: Delivery) -> tuple[Any, ...]:
@@ -293,6 +301,7 @@ def _picklable(delivery: Delivery) -> tuple[Any, ...]:
     return tuple(delivery._replace(buffers=[bytes(buffer) for buffer in delivery.buffers]))
 
 
-def run_all_in_thread(works: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The same where each thread is a worker."""
-    return [tuple(run_work(Work(*work), describe_thread)) for work in works]
+def run_all_in_thread(function: bytes, works: Sequence[tuple[Any, ...]]) -> list[Delivery]:
+    """The same where each thread is a worker, and nothing is pickled."""
+    host, place = guest(), describe_thread()
+    return [_deliver_from(host, Work(function, *work), place) for work in works]

@@ -14,9 +14,11 @@ outlives this client and is found again by id or label.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ipyasyncresult.backends.protocol import needs
 from ipyasyncresult.core.capabilities import Capabilities
+from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import StartError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def recognizes(target: object) -> bool:
     return hasattr(target, "scheduler_address") and hasattr(target, "get_client")
 
 
-def connect(target: Any, *, keep: int = 10_000) -> DaskClient:
+def connect(target: Any, *, keep: int = 10_000, timeout: float | None = 10.0) -> DaskClient:
     """A client over Dask.
 
     Parameters
@@ -51,9 +53,13 @@ def connect(target: Any, *, keep: int = 10_000) -> DaskClient:
         A client is used and left open; for a cluster or an address one is made.
     keep : int
         How many of the latest results the scheduler keeps for later sessions; 0 for none.
+    timeout : float, optional
+        Seconds in which the scheduler must answer; None and -1: as long as Dask itself waits.
 
     Raises
     ------
+    ValueError
+        When the address has no port, or an option is none of those that are allowed.
     StartError
         When the workers cannot import this package, or no scheduler answers.
     VersionMismatch
@@ -69,10 +75,32 @@ def connect(target: Any, *, keep: int = 10_000) -> DaskClient:
         raise ValueError(f"keep must be a number of results >= 0, not {keep!r}")
     if isinstance(target, distributed.Client):
         return DaskClient(target, owns=False, keep=keep)
+    return DaskClient(_client_of(target, check_timeout(timeout)), owns=True, keep=keep)
+
+
+def _client_of(target: Any, seconds: float | None) -> Any:
+    """A client of Dask's own for a cluster or an address."""
+    import asyncio
+
+    import distributed
+
+    if isinstance(target, str) and not target.startswith("inproc:"):
+        try:
+            has_port = urlsplit(target).port is not None
+        except ValueError:
+            has_port = False
+        if not has_port:
+            raise ValueError(
+                f"target must have host and port, such as 'tcp://host:8786', not {target!r}"
+            )
     base: Any = distributed.Client
 
     class Client(base):  # type: ignore[misc]
-        """One that leaves no thread behind when nobody answers."""
+        """One that does not wait for ever, and leaves no thread behind when nobody answers."""
+
+        async def _ensure_connected(self, **options: Any) -> None:
+            # Dask does wait for ever for the first words of what listens there, if it has none.
+            await asyncio.wait_for(super()._ensure_connected(**options), seconds)
 
         def start(self, **options: Any) -> None:
             try:
@@ -82,7 +110,7 @@ def connect(target: Any, *, keep: int = 10_000) -> DaskClient:
                 raise
 
     try:
-        client = Client(target, set_as_default=False)
+        return Client(target, set_as_default=False, timeout=seconds)
     except (OSError, ValueError) as error:
-        raise StartError(f"no Dask scheduler answers at {target!r}: {error}") from error
-    return DaskClient(client, owns=True, keep=keep)
+        said = str(error) or f"no answer within {seconds:g} s"
+        raise StartError(f"no Dask scheduler answers at {target!r}: {said}") from error

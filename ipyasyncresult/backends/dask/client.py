@@ -152,6 +152,7 @@ class DaskClient(TakesDeliveries):
             self.dask.wait_for_workers(n or 1, timeout=seconds)
         except builtins.TimeoutError as error:
             raise TimeoutError(str(error)) from error
+        self._look_at_workers()
 
     def load_balanced_view(self, targets: Targets = None, **flags: Any) -> DaskView:
         """A view of all workers; flags are also Dask's ``priority`` and ``resources``."""

@@ -24,6 +24,9 @@ _LOOK = 0.5
 """Seconds between two looks at scheduler and workers, while something is outstanding."""
 _PATIENCE = 0.25
 """Seconds for which finished results wait for those that are being gathered."""
+_PACE = 0.1
+"""Seconds between the beginnings of two gathers, as long as most tasks have not finished: what ends
+meanwhile comes together.  A gather costs scheduler and workers as much as some tasks do."""
 
 
 class TakesDeliveries(KeepsResults):
@@ -42,6 +45,8 @@ class TakesDeliveries(KeepsResults):
         # The following belong to Dask's event loop.
         self._finished: list[Any] = []  # futures to gather
         self._gathering = False
+        self._pause: asyncio.TimerHandle | asyncio.Handle | None = None  # before the next gather
+        self._gathered = 0.0  # when the last gather began, by the loop's clock
 
     def _look_at_workers(self) -> None:
         raise NotImplementedError
@@ -65,9 +70,7 @@ class TakesDeliveries(KeepsResults):
             await future.exception()
             if future.status == "finished":
                 self._finished.append(future)
-                if not self._gathering:
-                    self._gathering = True
-                    asyncio.get_running_loop().call_soon(self._gather_next)
+                self._gather_soon()
                 return
             await future.result()
             error: BaseException = EngineError(f"Dask calls its state {future.status!r}")
@@ -75,17 +78,34 @@ class TakesDeliveries(KeepsResults):
             error = caught
         self._news.put(lambda batch: self._take_losses(batch, [future.key], error))
 
+    def _gather_soon(self) -> None:
+        """Gather at once if that is half of all, or if the last gather was long ago."""
+        loop = asyncio.get_running_loop()
+        is_half = 2 * len(self._finished) >= len(self._futures)
+        if not self._gathering:
+            self._gathering = True
+            due = 0.0 if is_half else self._gathered + _PACE
+            self._pause = loop.call_at(max(loop.time(), due), self._gather_next)
+        elif is_half and self._pause is not None:
+            self._pause.cancel()
+            self._pause = loop.call_soon(self._gather_next)
+
     def _gather_next(self) -> None:
         """Gather what has finished since the last time; while that is under way, more finishes,
         and is gathered together."""
+        loop = asyncio.get_running_loop()
+        self._pause = None
         futures, self._finished = self._finished, []
-        self._gathering = bool(futures)
-        if futures:
-            loop = asyncio.get_running_loop()
-            gathered = asyncio.ensure_future(self._gather(futures))
-            # One that takes long (its data is computed again) must not hold the others up.
-            waited = asyncio.ensure_future(asyncio.wait({gathered}, timeout=_PATIENCE))
-            waited.add_done_callback(lambda _: loop.call_soon(self._gather_next))
+        self._gathered = loop.time()
+        gathered = asyncio.ensure_future(self._gather(futures))
+        # One that takes long (its data is computed again) must not hold the others up.
+        waited = asyncio.ensure_future(asyncio.wait({gathered}, timeout=_PATIENCE))
+        waited.add_done_callback(lambda _: self._gather_again())
+
+    def _gather_again(self) -> None:
+        self._gathering = False
+        if self._finished:
+            self._gather_soon()
 
     async def _gather(self, futures: list[Any]) -> None:
         by_key = {future.key: future for future in futures}

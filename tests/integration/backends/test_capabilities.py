@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -110,61 +109,13 @@ def test_what_is_not_kept_has_no_history_and_is_not_purged(clients: dict[str, An
             client.restart()
 
 
-OTHERS = """
-    [project]
-    name = "other-engines"
-    version = "1"
-    [project.entry-points."ipyasyncresult.backends"]
-    other = "other_engines"
-    [build-system]
-    requires = ["setuptools"]
-    build-backend = "setuptools.build_meta"
-    [tool.setuptools]
-    py-modules = ["other_engines"]
-"""
-
-OTHERS_MODULE = '''
-"""A backend as somebody else would write it: every task runs at once, in this very thread."""
-
-from ipyasyncresult.backends.client import BackendClient
-from ipyasyncresult.core.capabilities import Capabilities
-from ipyasyncresult.worker.guest import run_work
-
-CAPABILITIES = Capabilities(
-    "other engines", live_outputs=False, cells=False, addressed_engines=False, abort_queued=False,
-    interrupt_running=False, stored_results=False, time_limits=False,
-)
+PAGE = Path(__file__).parents[3] / "docs" / "howto" / "own-backend.md"
 
 
-def recognizes(target):
-    return isinstance(target, str) and target.startswith("other:")
+def on_the_page(language: str) -> str:
+    """The first block of code in that language."""
+    return PAGE.read_text().split(f"```{language}\n", 1)[1].split("```", 1)[0]
 
-
-def connect(target, *, n=1):
-    return OtherClient(n)
-
-
-class OtherClient(BackendClient):
-    def __init__(self, n):
-        super().__init__(CAPABILITIES, "other")
-        self._n = n
-
-    def engine_count(self):
-        return self._n
-
-    def _send(self, entries):
-        self._enter(entries)
-        for entry in entries:
-            done = run_work(self._work_of(entry, bytes))
-            with self.ledger.batch() as batch:
-                self._finish(batch, entry.record.msg_id, done)
-
-    def _abort(self, msg_ids):
-        pass
-
-    def _shut_down(self, targets, hub, block):
-        pass
-'''
 
 USES_OTHERS = """
 import ipyasyncresult as ipar
@@ -174,18 +125,18 @@ def speak(x):
     print("speaking", x)
     return 6 / x
 
-with ipar.connect("other:", n=3) as client:
+with ipar.connect("here:", n=3) as client:
     result = client.load_balanced_view().map_async(speak, [1, 0, 2], chunksize=1)
     print(client.engine_count(), result.ok, result.failed, result.stdout)
 print(capabilities().rows()[0])
 """
 
 
-def test_an_installed_distribution_brings_a_backend(tmp_path: Path) -> None:
+def test_the_distribution_on_the_page_brings_a_backend_when_installed(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
-    (source / "pyproject.toml").write_text(textwrap.dedent(OTHERS))
-    (source / "other_engines.py").write_text(OTHERS_MODULE)
+    (source / "pyproject.toml").write_text(on_the_page("toml"))
+    (source / "here_engines.py").write_text(on_the_page("python"))
     install = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run(
         [sys.executable, "-m", *install, "--target", target, source],
@@ -203,4 +154,4 @@ def test_an_installed_distribution_brings_a_backend(tmp_path: Path) -> None:
     first, second = ran.stdout.splitlines()
     said = ["speaking 1\n", "speaking 0\n", "speaking 2\n"]
     assert first == f"3 [6.0, 3.0] [<RemoteError[0]: ZeroDivisionError(division by zero)>] {said}"
-    assert second == str(["", "own engines", "other engines", "ipyparallel", "Dask", "an executor"])
+    assert second == str(["", "own engines", "this thread", "ipyparallel", "Dask", "an executor"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.config
 import distributed
 import pytest
 from distributed.client import FutureCancelledError
@@ -377,11 +377,17 @@ def test_a_worker_without_the_package_is_an_error_that_says_so(
 
 
 def test_no_scheduler_is_an_error_that_says_so() -> None:
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(StartError, match="no Dask scheduler answers at 'tcp://127"),
-    ):
-        ipar.connect("tcp://127.0.0.1:1")
+    with pytest.raises(StartError, match="no Dask scheduler answers at 'tcp://127"):
+        ipar.connect("tcp://127.0.0.1:1", timeout=1)
+    with pytest.raises(ValueError, match="target must have host and port"):
+        ipar.connect("tcp://127.0.0.1")
+
+
+def test_what_listens_and_says_nothing_is_no_scheduler() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(StartError, match="no answer within 1 s"):
+            ipar.connect(address, timeout=1)
 
 
 def test_the_death_of_the_scheduler_ends_every_result(tmp_path: Path) -> None:
