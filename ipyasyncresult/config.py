@@ -88,8 +88,8 @@ class ClusterOptions(SingletonConfigurable):
         None,
         allow_none=True,
         min=1,
-        help="The store's file grows no larger; what does not fit is in memory only until there is "
-        "room.",
+        help="The files of the store take no more; what does not fit is in memory only until there "
+        "is room.",
     ).tag(config=True)
 
     arrays_limit = Integer(

@@ -86,7 +86,7 @@ class Cluster:
         Results that a client has got are dropped above this size and age, the oldest first.
         Those that nobody got are kept.
     store_max_bytes : int, optional
-        The store's file grows no larger; what does not fit is in memory only until there is room.
+        The files of the store take no more; what does not fit is in memory until there is room.
     arrays_limit : int, optional
         Bytes of shared memory for large arrays; by default half of what ``/dev/shm`` holds.  What
         does not fit in, and with 0 everything, travels through the sockets.
@@ -135,8 +135,7 @@ class Cluster:
         if type(result_limit) is not int or result_limit < 1:
             raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
         self.transport = transport
-        # What lies in shared memory is gone with the cluster; a store keeps everything.
-        self._arrays_limit = 0 if self.durability == "store" else arrays_limit
+        self._arrays_limit = arrays_limit
         self._engine_options: dict[str, Any] = {
             "output_limit": output_limit,
             "result_limit": result_limit,

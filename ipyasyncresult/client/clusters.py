@@ -211,7 +211,7 @@ def stored_clusters() -> list[StoredCluster]:
     with contextlib.suppress(FileNotFoundError):
         for folder in state_root().iterdir():
             if folder.name not in living and (folder / _STORE).exists():
-                files = [file.stat() for file in folder.iterdir()]
+                files = [file.stat() for file in folder.rglob("*") if file.is_file()]
                 size = sum(info.st_size for info in files)
                 changed = max(info.st_mtime for info in files)
                 found.append(StoredCluster(folder.name, size, changed))

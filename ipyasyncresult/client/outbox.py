@@ -25,6 +25,8 @@ _PATIENCE = 1e-3
 """Seconds that a task may wait for company."""
 _MANY = 100
 
+SpellOut = Callable[[Sequence[Any]], list[Any]]
+
 
 class Outbox:
     """The sending socket of a client and the tasks that wait for company.  Any thread.
@@ -154,7 +156,7 @@ class Outbox:
             tracker = None
             if isinstance(message, m.Submit):
                 tracker = self._submit(message, frames)
-            elif self._socket is not None:
+            elif self._socket is not None and not self._closed:
                 send(self._socket, m.encode(message))
             self._last = time.monotonic()
             return tracker
@@ -175,13 +177,19 @@ class Outbox:
                 self._socket.close(linger=0)
                 self._socket = None
 
-    def attach(self, socket: Any) -> None:
-        """Another hub: send again what the last one may not have stored."""
+    def attach(self, socket: Any, spell_out: SpellOut | None = None) -> None:
+        """Another hub: send again what the last one may not have stored.
+
+        With `spell_out`, which does that to frames, without references to shared memory: it is
+        another cluster, too, of the same name.
+        """
         with self._lock, HeldInterrupts():
             if self._closed:
                 socket.close(linger=0)
                 return
             self._socket = socket
+            if spell_out is not None:
+                self._kept = deque(_spelt_out(*entry, spell_out) for entry in self._kept)
             for _, header, frames in self._kept:
                 send(socket, header, frames)
             self._flush()
@@ -200,6 +208,23 @@ class Outbox:
                     send(self._socket, m.encode(last))
                 self._socket.close(linger=200)
             return True
+
+
+def _spelt_out(
+    number: int, header: bytes, frames: Sequence[Any], spell_out: SpellOut
+) -> tuple[int, bytes, Sequence[Any]]:
+    if not frames:
+        return number, header, frames
+    message = m.decode_from_client(header)
+    assert isinstance(message, m.Submit)
+    spelt: list[Any] = []
+    position = 0
+    for task in message.tasks:
+        mine = spell_out(frames[position : position + task.frames])
+        position += task.frames
+        task.frames = len(mine)
+        spelt += mine
+    return number, m.encode(message), spelt
 
 
 class SafeTracker:

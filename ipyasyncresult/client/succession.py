@@ -26,6 +26,8 @@ from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.wire.buffers import Buffers
+from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 from ipyasyncresult.wire.sockets import make_socket
 from ipyasyncresult.wire.transport import connect_to_hub
 
@@ -49,6 +51,7 @@ class Succession:
     session: str
     engines: dict[int, dict[str, Any]]
     ledger: Ledger
+    _arrays: Buffers
     _repeats: Repeats | None
     _answers: dict[int, Callable[[Any], None]]
     _asked: dict[int, m.FromClient]
@@ -102,7 +105,9 @@ class Succession:
         self._rx, self.hub_pid = rx, hub_pid
         self.engines = welcome.engines
         self._confirming.start_again()
-        self._outbox.attach(tx)
+        arrays = find_arrays_folder(self.folder)
+        self._outbox.attach(tx, None if self._arrays.is_in(arrays) else self._arrays.spell_out)
+        self._arrays.move(arrays)
         _log.warning("the hub (pid %d) died; another one (pid %d) goes on", died, hub_pid)
         self._ask_again()
 

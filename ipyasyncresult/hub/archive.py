@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ipyasyncresult.hub.records import HubTask
 from ipyasyncresult.hub.segments import Segments
+from ipyasyncresult.wire.buffers import bytes_behind
 from ipyasyncresult.wire.messages import Finished, Group
 
 if TYPE_CHECKING:
@@ -52,8 +54,8 @@ class Archive:
     pager : Pager, optional
         Where contents go above the limit.
     segments : Segments, optional
-        Told what tasks and results need of the shared memory.  A hub with a store uses none: what
-        lies there is gone with the machine's memory, and with the cluster.
+        Told what tasks and results need of the shared memory.  With a store, which has copies of
+        results, they need nothing there once it does.
 
     Attributes
     ----------
@@ -137,10 +139,12 @@ class Archive:
         held.result_frames = frames
         if frames:
             self.segments.add_result(frames)
-        size = _OBJECTS + (sum([len(frame) for frame in frames]) if frames else 0)
+        size = _OBJECTS
+        kept = frames
         if keep_work:
             self.segments.keep_work(held.frames)
-            size += len(held.task.arguments) + sum([len(frame) for frame in held.frames])
+            size += len(held.task.arguments)
+            kept = [*frames, *held.frames]
         else:
             if held.frames:
                 self._drop_work_frames(held)
@@ -155,6 +159,9 @@ class Archive:
         elif self.pager is not None:
             self.unwritten.append(held)
         held.size += size
+        if kept:  # in memory a few bytes may stand for many
+            size += sum([len(frame) for frame in kept])
+            held.size += sum([bytes_behind(frame) for frame in kept])
         held.loaded += size
         self.bytes += size
         self.stored_bytes += held.size + _ON_DISK
@@ -265,14 +272,21 @@ class Archive:
 
     def replay(self, held: HubTask) -> Iterator[tuple[Any, Sequence[Any]]]:
         """Everything that was said about a task, wherever it is kept."""
-        if held.paged and self.pager is not None:
+        if self.pager is None:
+            return held.replay()
+        if held.paged:
             return self.pager.replay(held)
+        if held.result_frames and not self.segments.have(held.result_frames):
+            before = (entry for entry in held.replay() if entry[0] is not held.final)
+            return chain(before, self.pager.replay(held, outputs=False))
         return held.replay()
 
     def load_work(self, held: HubTask) -> bool:
         """Have function and arguments of an ended task in memory, if they are still kept."""
-        if not held.function and held.paged and self.pager is not None:
-            self.pager.load_work(held)
+        if self.pager is not None and not (
+            held.function and (not held.frames or self.segments.have(held.frames))
+        ):
+            return self.pager.load_work(held)
         return bool(held.function)
 
     def is_stored(self, held: HubTask) -> bool:
@@ -286,42 +300,43 @@ class Archive:
         if isinstance(which, list):
             first = self.tasks.get(which[0]) if which else None
             if first is not None and first.group is not None and first.group.msg_ids == which:
-                return self._call(first.group)
+                return _call(first.group)
             return {"msg_ids": which, "single": False}
         if isinstance(which, int):
             calls: dict[int, HubTask] = {}
             for held in reversed(self.tasks.values()):
                 calls.setdefault(id(held.group or held), held)
                 if len(calls) == -which:
-                    return self._call_of(held)
+                    return _call_of(held)
             return None
         if which in self.groups:
-            return self._call(self.groups[which])
+            return _call(self.groups[which])
         if which in self.tasks:
             return {"msg_ids": [which], "single": True}
         labelled = [held for held in self.tasks.values() if held.task.label == which]
         if not labelled:
             return None
         if len({id(held.group or held) for held in labelled}) == 1:
-            return self._call_of(labelled[0])
+            return _call_of(labelled[0])
         return {"msg_ids": [held.task.msg_id for held in labelled], "single": False}
 
-    def _call_of(self, held: HubTask) -> dict[str, Any]:
-        if held.group is None:
-            return {"msg_ids": [held.task.msg_id], "single": True}
-        return self._call(held.group)
 
-    @staticmethod
-    def _call(entry: GroupEntry) -> dict[str, Any]:
-        group = entry.group
-        return {
-            "msg_ids": entry.msg_ids,
-            "single": False,
-            "kind": group.kind,
-            "fname": group.fname,
-            "partition": group.partition,
-            "ordered": group.ordered,
-        }
+def _call_of(held: HubTask) -> dict[str, Any]:
+    if held.group is None:
+        return {"msg_ids": [held.task.msg_id], "single": True}
+    return _call(held.group)
+
+
+def _call(entry: GroupEntry) -> dict[str, Any]:
+    group = entry.group
+    return {
+        "msg_ids": entry.msg_ids,
+        "single": False,
+        "kind": group.kind,
+        "fname": group.fname,
+        "partition": group.partition,
+        "ordered": group.ordered,
+    }
 
 
 def _ended(held: HubTask) -> float:

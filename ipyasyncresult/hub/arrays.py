@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
+from ipyasyncresult.hub.inheritance import Inheritance
 from ipyasyncresult.hub.records import EngineState
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import READ, next_name
-from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 
 if TYPE_CHECKING:
     from ipyasyncresult.hub.server import HubServer
@@ -28,8 +29,12 @@ class ArraysKeeper:
     def __init__(self, server: HubServer) -> None:
         self.segments = server.state.archive.segments
         self._server = server
-        self._folder = find_arrays_folder(server.folder)
+        self._folder = folder = server.durability.arrays
         self._next_rest = 0.0
+        self._inheritance: Inheritance | None = None
+        if folder is not None and server.settings.nursery_fd is not None:
+            self._inheritance = Inheritance(folder, self.segments.inherited)
+            self.segments.revive = self._inheritance.revive
 
     def released_by_engine(self, engine: EngineState, message: m.Released) -> None:
         """That an engine read its arguments says nothing about results."""
@@ -52,7 +57,10 @@ class ArraysKeeper:
         if segments.departed:
             departed, segments.departed = segments.departed, []
             for owner in departed:
-                self._clean(owner)
+                if self._inheritance is None:
+                    self._clean(owner)
+                else:  # what somebody is about to send again may lie there
+                    self._inheritance.departed(owner, time.monotonic())
 
     def _send(self, owner: str, message: m.Segments) -> bool:
         """Send to the session or engine of that name; False when there is none."""
@@ -62,13 +70,30 @@ class ArraysKeeper:
             server.send_to_engine(engine, m.encode(message))
         else:
             server.clients.send(owner, message)
-        return engine is not None or owner in server.clients.sessions
+        return self._is_here(owner)
+
+    def _is_here(self, owner: str) -> bool:
+        """Whether it may still write."""
+        server = self._server
+        return owner.encode() in server.keeper.by_identity or owner in server.clients.sessions
+
+    def _inherit(self, inheritance: Inheritance, now: float) -> None:
+        """What the last hub left; once all engines have sent again what they have to."""
+        if not all(engine.ready for engine in self._server.keeper.by_identity.values()):
+            return
+        drops = inheritance.look(now, self.segments.in_use(), self._is_here)
+        for owner, names in drops.items():
+            self.segments.drops.setdefault(owner, []).extend(names)
+        for owner in inheritance.take_departed(now):
+            self._clean(owner)
 
     def tick(self, now: float) -> None:
         """Now and then; `now` is in monotonic seconds."""
         if now >= self._next_rest:
             self._next_rest = now + _REST
             self.segments.rest()
+        if self._inheritance is not None:
+            self._inherit(self._inheritance, now)
 
     def _clean(self, owner: str) -> None:
         """What it never told of, or did not use any more."""

@@ -16,6 +16,8 @@ from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import remove_folder, state_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ipyasyncresult.hub.clients import ClientLine
     from ipyasyncresult.hub.journal import Journal
     from ipyasyncresult.hub.nanny import Nanny
@@ -30,9 +32,12 @@ class Durability:
     Parameters
     ----------
     settings : HubSettings
+    arrays : Path or None
+        The cluster's shared memory.
 
     Attributes
     ----------
+    arrays : Path or None
     archive : Archive
     journal : Journal or None
     taking_over : bool
@@ -44,15 +49,20 @@ class Durability:
         When the store cannot be used.
     """
 
-    def __init__(self, settings: HubSettings) -> None:
+    def __init__(self, settings: HubSettings, arrays: Path | None) -> None:
         self._persist = settings.persist
+        self.arrays = arrays
         self.store: Store | None = None
         self.journal: Journal | None = None
         self._adoption: Adoption | None = None
         self.taking_over = False
         self._told = ""  # the problem that clients know of
-        if settings.durability != "store":
-            segments = Segments(cautious=settings.nursery_fd is not None)
+        inherited: frozenset[str] = frozenset()
+        if arrays is not None and settings.nursery_fd is not None:
+            inherited = frozenset(file.name for file in arrays.iterdir())
+        stored = settings.durability == "store"
+        segments = Segments(stored=stored, inherited=inherited)
+        if not stored:
             self.archive = Archive(settings.archive_bytes, segments=segments)
             return
         # Who has no store need not import SQLite.
@@ -64,8 +74,9 @@ class Durability:
             state_folder(settings.cluster_id, create=True),
             survive=settings.persist,
             max_bytes=settings.store_max_bytes,
+            shared=arrays,
         )
-        self.archive = Archive(settings.memory_bytes, Pager(self.store))
+        self.archive = Archive(settings.memory_bytes, Pager(self.store), segments)
         self.journal = Journal(self.store, self.archive, settings.keep_bytes, settings.keep_seconds)
 
     def take_over(self, state: HubState, keeper: EngineKeeper, nanny: Nanny) -> None:
@@ -77,14 +88,16 @@ class Durability:
         self.taking_over = self._adoption is not None
 
     def adopt(self, now: float, send: Callable[[EngineState, bytes], bool]) -> None:
-        """Ask the last hub's engines what they hold, until all have answered."""
+        """Ask the last hub's engines what they hold: for as long as work is held back for them, and
+        later those that could not be reached, as they were stopped."""
         if self._adoption is None:
             return
         introduce = m.encode(m.Introduce())
         self._adoption.introduce(lambda engine: send(engine, introduce))
         if self._adoption.is_over(now):
-            self._adoption = None
             self.taking_over = False
+            if not self._adoption.silent:
+                self._adoption = None
 
     def tell(
         self,

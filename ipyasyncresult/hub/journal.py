@@ -81,6 +81,7 @@ class Journal:
         self._undelivered: dict[str, deque[tuple[int, list[Any]]]] = {}
         self._sent: dict[str, int] = {}
         self._forgot = False  # something, since the last tick
+        self._passed_on = 0  # everything up to this row
         self._assigned: list[tuple[EngineState, list[str]]] = []
 
     # -- messages in: between begin and end the archive notes who needs the row --------------------
@@ -91,7 +92,7 @@ class Journal:
             if number <= self.numbers.get(who, 0):
                 return False
             self.numbers[who] = number
-        row = self.store.append(kind, who, number, time.time(), header, frames)
+        row = self._append(kind, who, number, time.time(), header, frames)
         self._archive.row = row
         if number:
             unsafe = self._unsafe.get(who)
@@ -99,6 +100,13 @@ class Journal:
                 unsafe = self._unsafe[who] = deque()
             unsafe.append((row, number))
         return True
+
+    def _append(
+        self, kind: int, who: str, number: int, now: float, body: bytes, frames: Sequence[Any]
+    ) -> int:
+        if frames:
+            self._archive.segments.add_unstored(frames)
+        return self.store.append(kind, who, number, now, body, frames)
 
     def end(self) -> None:
         """The message was handled."""
@@ -114,9 +122,15 @@ class Journal:
         ids = [held.task.msg_id for held in batch]
         self.store.append(ASSIGNED, engine_name(engine), 0, 0.0, m.encode(ids))
 
+    def release_arrays(self) -> None:
+        """The store has copies.  This turn's messages do not count: they are to be passed on."""
+        for frames in self.store.take_copied(self._passed_on):
+            self._archive.segments.end_unstored(frames)
+
     def end_of_turn(self) -> None:
         """Write down what was decided without a message."""
         archive = self._archive
+        self._passed_on = self.store.last
         if archive.retried or archive.unwritten:
             self._write_verdicts()
         if archive.resubmitted:
@@ -146,10 +160,10 @@ class Journal:
         for held in again:
             task = msgspec.structs.replace(held.task, function=0)
             message = m.encode(m.Submit([held.function], [task]))
-            held.submit_row = self.store.append(
+            held.submit_row = self._append(
                 SUBMIT, held.session, 0, held.submitted, message, held.frames
             )
-            held.first_frame = 0
+            held.first_frame, held.frame_count = 0, task.frames
             archive.rows[held.submit_row] = 1
 
     # -- what clients have -------------------------------------------------------------------------

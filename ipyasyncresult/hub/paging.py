@@ -62,31 +62,38 @@ class Pager:
             self._rows[seq] = row
         return row
 
-    def replay(self, held: HubTask) -> Iterator[tuple[Any, Sequence[Any]]]:
-        """Everything that was said about a task that ended."""
+    def replay(self, held: HubTask, *, outputs: bool = True) -> Iterator[tuple[Any, Sequence[Any]]]:
+        """Everything that was said about a task that ended, or without its `outputs`."""
         try:
-            yield from self._replay(held)
+            if outputs:
+                yield from self._outputs(held)
+            yield self._end(held)
         except (sqlite3.Error, KeyError, *m.MALFORMED) as error:
             reason = f"its result cannot be read from the store: {error!r}"
             yield m.LostTask(held.task.msg_id, "store", {"reason": reason}), ()
 
-    def _replay(self, held: HubTask) -> Iterator[tuple[Any, Sequence[Any]]]:
-        msg_id = held.task.msg_id
+    def _outputs(self, held: HubTask) -> Iterator[tuple[Any, Sequence[Any]]]:
         for seq in dict.fromkeys(held.output_rows or ()):
-            for piece in self._row(seq).pieces[msg_id]:
+            for piece in self._row(seq).pieces[held.task.msg_id]:
                 yield piece, ()
+
+    def _end(self, held: HubTask) -> tuple[Any, Sequence[Any]]:
         final = held.final
         if not isinstance(final, m.Finished):
-            yield final, ()
-            return
-        item, position = self._row(held.final_row).ends[msg_id]
-        frames = (
-            self._store.read_frames(held.final_row, position, item.frames) if item.frames else ()
-        )
-        yield msgspec.structs.replace(item, engine_id=final.engine_id), frames
+            return final, ()
+        item, position = self._row(held.final_row).ends[held.task.msg_id]
+        frames: Sequence[Any] = ()
+        if item.frames:
+            frames = self._store.read_frames(held.final_row, position, item.frames)
+        # What was one reference may be several buffers now.
+        item = msgspec.structs.replace(item, engine_id=final.engine_id, frames=len(frames))
+        return item, frames
 
-    def load_work(self, held: HubTask) -> None:
-        """Put function and arguments back into the record, if they are still kept."""
+    def load_work(self, held: HubTask, *, shared: bool = False) -> bool:
+        """Put function and arguments back into the record, if they are still kept.
+
+        With `shared`, large ones as references if the shared memory still has them.
+        """
         try:
             message = m.decode_from_client(self._store.read(held.submit_row))
             assert isinstance(message, m.Submit)
@@ -94,13 +101,15 @@ class Pager:
             task = next(task for task in message.tasks if task.msg_id == msg_id)
             if task.frames:
                 held.frames = self._store.read_frames(
-                    held.submit_row, held.first_frame, task.frames
+                    held.submit_row, held.first_frame, task.frames, shared=shared
                 )
+                held.task.frames = len(held.frames)
         except (sqlite3.Error, KeyError, StopIteration, *m.MALFORMED):
-            return
+            return False
         held.task.arguments = task.arguments
         held.function = message.functions[task.function]
+        return True
 
     def drop_frames(self, held: HubTask) -> None:
         """The arguments of a task that ended well are not needed again."""
-        self._store.delete_frames(held.submit_row, held.first_frame, held.task.frames)
+        self._store.delete_frames(held.submit_row, held.first_frame, held.frame_count)

@@ -35,6 +35,7 @@ class HubTask:
         "final",  # Finished or LostTask, None before the end
         "final_row",  # row of the journal that holds its end, 0 if none
         "first_frame",  # position of its frames in the message that brought it
+        "frame_count",  # how many they were there
         "frames",  # out-of-band frames of the arguments
         "function",  # pickled function or cell source; shared by the tasks of a message
         "group",  # GroupEntry or None
@@ -62,6 +63,7 @@ class HubTask:
         self.frames = frames
         self.session = session
         self.submitted = submitted
+        self.frame_count = task.frames
         self.retries_left = task.retries
         self.killed_by_oom = 0
         self.engine: EngineState | None = None
@@ -80,7 +82,8 @@ class HubTask:
     def learn(self, other: HubTask) -> None:
         """What to do and for whom: until now only an engine had spoken of it."""
         self.task, self.session, self.submitted = other.task, other.session, other.submitted
-        self.retries_left, self.first_frame = other.retries_left, other.first_frame
+        self.retries_left = other.retries_left
+        self.first_frame, self.frame_count = other.first_frame, other.frame_count
         if self.final is None:
             self.function, self.frames = other.function, other.frames
         else:

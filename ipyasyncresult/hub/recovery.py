@@ -66,7 +66,8 @@ def read_journal(journal: j.Journal, state: HubState) -> Recovered:
     for held in unfinished:
         if held.task.frames:
             held.frames = ()
-            pager.load_work(held)
+            pager.load_work(held, shared=True)
+            state.archive.segments.add_work(held.frames)
         if not held.submitted or len(held.frames) != held.task.frames:
             state.lose(held, {"reason": "the store does not hold its arguments"})
         elif held.task.msg_id not in recovered.given:

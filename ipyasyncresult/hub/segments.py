@@ -1,15 +1,16 @@
 """Who uses which segment of shared memory.  Pure: no file, socket or clock.
 
-A segment is in use as long as a task needs it (as an argument), the archive keeps it (as a result)
-or a process has it mapped.  When nobody does, its owner may write there again; when that makes no
-sense, or there is no owner any more, its file is removed.  Decisions are collected in ``free``,
-``drops``, ``rests`` and ``departed`` and carried out by the server.
+A segment is in use as long as a task needs it (as an argument), the archive keeps it (as a result),
+the store has no copy of it yet, or a process has it mapped.  When nobody does, its owner may write
+there again; when that makes no sense, or there is no owner any more, its file is removed.
+Decisions are collected in ``free``, ``drops``, ``rests`` and ``departed`` and carried out by the
+server.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from ipyasyncresult.wire.buffers import KEPT_APART, READ, Reference, next_name, reference_of
@@ -23,7 +24,10 @@ DEFAULT_READ_BUDGET = 64 << 20
 class Segment:
     """One use of a segment: from the message that brought it until nobody needs it."""
 
-    __slots__ = ("apart", "holders", "kept", "name", "owner", "place", "reads", "size", "work")
+    __slots__ = (
+        *("apart", "holders", "kept", "name", "owner", "place", "reads", "size", "unstored"),
+        "work",
+    )
 
     def __init__(self, reference: Reference) -> None:
         self.name = reference.name
@@ -32,6 +36,7 @@ class Segment:
         self.size = reference.size
         self.work = 0  # tasks that have it as an argument
         self.kept = 0  # ended tasks in the archive that have it as a result, or may run again
+        self.unstored = 0  # messages with it that the store has not written yet
         self.reads = 0  # how often somebody read it and gave it back
         self.holders: dict[str, int] = {}  # sessions and engines: how often it was sent there
         self.apart = False  # somebody may look at it for ever: never to be written again
@@ -45,13 +50,24 @@ class Segments:
     read_budget : int
         A result that was read, and that nobody holds any more, is kept as long as all such take no
         more bytes than this; then the one that was let go first is.
-    cautious : bool
-        Another hub knew, and this one does not, who has what mapped: nothing is written again.
+    stored : bool
+        There is a store, which copies everything: the archive keeps nothing here.
+    inherited : collection of str
+        Names of what was there when another hub died.  That one knew, and this one does not, who
+        has it mapped: it is not written again.
     """
 
-    def __init__(self, read_budget: int = DEFAULT_READ_BUDGET, *, cautious: bool = False) -> None:
+    def __init__(
+        self,
+        read_budget: int = DEFAULT_READ_BUDGET,
+        *,
+        stored: bool = False,
+        inherited: Collection[str] = (),
+    ) -> None:
         self.read_budget = read_budget
-        self.cautious = cautious
+        self._stored = stored
+        self.inherited = inherited
+        self.revive: Callable[[str], None] = _nothing  # told the name of what it did not know yet
         self.kept_bytes = 0  # of what the archive keeps
         self._known: dict[str, Segment] = {}
         self._read: OrderedDict[str, Segment] = OrderedDict()  # kept within the budget
@@ -74,7 +90,8 @@ class Segments:
         segment = self._known.get(reference.name)
         if segment is None:
             segment = self._known[reference.name] = Segment(reference)
-            segment.apart = self.cautious
+            segment.apart = reference.name in self.inherited
+            self.revive(reference.name)
             self._resting.pop(segment.place, None)
             self._resting_long.pop(segment.place, None)
         return segment
@@ -95,13 +112,16 @@ class Segments:
 
     def keep_work(self, frames: Iterable[Any]) -> None:
         """The task ended, and the archive keeps its arguments: it may run again."""
+        if self._stored:
+            self.end_work(frames)
+            return
         for segment in self._of(frames):
             segment.work -= 1
             self._keep(segment)
 
     def add_result(self, frames: Iterable[Any]) -> None:
         """The archive keeps a result."""
-        for frame in frames:
+        for frame in () if self._stored else frames:
             segment = self._enter(frame)
             if segment is not None:
                 self._keep(segment)
@@ -123,6 +143,24 @@ class Segments:
     def _not_kept(self, segment: Segment) -> None:
         self.kept_bytes -= segment.size
         self._hold_again(segment)
+
+    def add_unstored(self, frames: Iterable[Any]) -> None:
+        """The store is about to copy these."""
+        for frame in frames:
+            segment = self._enter(frame)
+            if segment is not None:
+                segment.unstored += 1
+
+    def end_unstored(self, frames: Iterable[Any]) -> None:
+        """The store has them."""
+        for segment in self._of(frames):
+            segment.unstored -= 1
+            self._look_at(segment)
+
+    def have(self, frames: Iterable[Any]) -> bool:
+        """Whether everything to which these refer is still there."""
+        references = map(reference_of, frames)
+        return all(one is None or one.name in self._known for one in references)
 
     def _of(self, frames: Iterable[Any]) -> Iterable[Segment]:
         for frame in frames:
@@ -167,7 +205,7 @@ class Segments:
 
     def _look_at(self, segment: Segment) -> None:
         """Somebody uses it less: is that the end?"""
-        if segment.holders or segment.work > 0:
+        if segment.holders or segment.work > 0 or segment.unstored > 0:
             return
         if segment.kept:
             if segment.reads >= segment.kept and segment.name not in self._read:
@@ -201,3 +239,7 @@ class Segments:
     def in_use(self) -> set[str]:
         """Names of all segments that somebody uses."""
         return set(self._known)
+
+
+def _nothing(_name: str) -> None:
+    """No hub was there before."""

@@ -36,6 +36,7 @@ from ipyasyncresult.wire.runtime import (
     remove_folder,
     write_cluster_file,
 )
+from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 from ipyasyncresult.wire.sockets import poll, receive_from, send_to, waiting
 from ipyasyncresult.wire.versions import python_version
 
@@ -73,7 +74,7 @@ class HubServer:
     def __init__(self, settings: HubSettings, folder: Path, nanny: Nanny) -> None:
         self.settings = settings
         self.folder = folder
-        self.durability = Durability(settings)
+        self.durability = Durability(settings, find_arrays_folder(folder))
         self.journal = self.durability.journal
         self.state = HubState(self.durability.archive)
         self.dropped = 0  # malformed messages
@@ -170,6 +171,7 @@ class HubServer:
 
     def _tick(self, now: float) -> None:
         self.arrays.tick(now)
+        self.durability.adopt(now, self.send_to_engine)
         if not self.settings.persist and os.getppid() != self._owner:
             _log.info("the owner is gone")
             self.stop()
@@ -264,6 +266,8 @@ class HubServer:
         state = self.state
         if not self.durability.taking_over:  # else an engine may hold what waits here
             state.scheduler.assign()
+        if self.journal is not None:
+            self.journal.release_arrays()
         self.arrays.carry_out()  # first: who is sent work, or asked, may use it
         for engine, batch in state.runs:
             self._send_run(engine, batch)

@@ -31,7 +31,7 @@ class HubSettings(msgspec.Struct, kw_only=True):
     keep_bytes, keep_seconds : int, float
         Delivered results are forgotten, the oldest first, above this size and age.
     store_max_bytes : int, optional
-        The file of the store grows no larger.
+        The files of the store take no more.
     idle : float, optional
         A hub without clients and work ends after so many seconds.
     nursery_fd : int, optional

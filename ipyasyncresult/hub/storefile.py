@@ -40,6 +40,12 @@ _MIGRATIONS = (
     );
     CREATE INDEX frames_of ON frames (seq, position, part);
     """,
+    # 2: a frame may be a reference; what it refers to is kept once, in a file of that name.
+    """
+    ALTER TABLE frames ADD COLUMN segment TEXT;
+    CREATE INDEX frames_in ON frames (segment) WHERE segment IS NOT NULL;
+    CREATE TABLE segments (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+    """,
 )
 """What makes each version of the schema of the one before; ``PRAGMA user_version`` counts them."""
 

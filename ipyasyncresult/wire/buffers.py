@@ -23,8 +23,10 @@ __all__ = [
     "Buffers",
     "LostBuffers",
     "Reference",
+    "bytes_behind",
     "encode_reference",
     "next_name",
+    "previous_name",
     "reference_of",
 ]
 
@@ -66,6 +68,12 @@ def next_name(name: str) -> str:
     return f"{place}.{int(use) + 1}"
 
 
+def previous_name(name: str) -> str:
+    """Of the same segment, at its use before."""
+    place, _, use = name.rpartition(".")
+    return f"{place}.{int(use) - 1}"
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Reference).decode
 
@@ -86,6 +94,12 @@ def reference_of(frame: Any) -> Reference | None:
         return _decode(memoryview(data)[len(_MARK) :])
     except msgspec.MsgspecError:
         return None
+
+
+def bytes_behind(frame: Any) -> int:
+    """Of the data that a frame is, or to which it refers."""
+    reference = reference_of(frame)
+    return len(frame) if reference is None else sum([length for _, length in reference.spans])
 
 
 class LostBuffers:
@@ -155,9 +169,11 @@ class Buffers:
         if not buffers:
             return ()
         if self._pool is None:
+            from ipyasyncresult.wire.segmentowner import name_owner
             from ipyasyncresult.wire.sharedmemory import SegmentPool
 
             assert self._folder is not None
+            name_owner(self._folder, self._owner)
             self._pool = SegmentPool(self._folder, self._owner, self._reclaim)
         reference = self._pool.write(buffers)
         return buffers if reference is None else [encode_reference(reference)]
@@ -188,6 +204,29 @@ class Buffers:
         if self._pool is not None:
             self._pool.recycle(message.free)
             self._pool.drop(message.drop, message.rest)
+
+    def spell_out(self, frames: Sequence[Any]) -> list[Any]:
+        """The same without references to memory of our own."""
+        spelt: list[Any] = []
+        for frame in frames:
+            reference = reference_of(frame)
+            ours = None if reference is None or self._pool is None else self._pool.read(reference)
+            spelt += [frame] if ours is None else ours
+        return spelt
+
+    def is_in(self, folder: Path | None) -> bool:
+        """Whether that is the shared memory that is used."""
+        return folder == self._folder
+
+    def move(self, folder: Path | None) -> None:
+        """Another cluster took the place of the one that died, all its processes included.
+
+        What is mapped stays as long as it is used.
+        """
+        if not self.is_in(folder):
+            self.close()
+            self._mappings = None
+            self._folder = folder
 
     def close(self) -> None:
         """Write no more.  What was received stays as long as it is used."""

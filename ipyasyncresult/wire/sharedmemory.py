@@ -219,6 +219,15 @@ class SegmentPool:
         left = (about.f_bavail - about.f_blocks // _SPARE) * about.f_frsize
         return size <= left and bytes_in_use(self._folder) + size <= self._limit
 
+    def read(self, reference: Reference) -> list[bytes] | None:
+        """What was written there, whatever became of the file; None for one of others."""
+        with self._lock:
+            segment = self._used.get(reference.name)
+            if segment is None:
+                return None
+            memory = memoryview(segment.block).cast("B")
+            return [bytes(memory[start : start + length]) for start, length in reference.spans]
+
     def recycle(self, names: Sequence[str]) -> None:
         """Nobody looks at these any more; their files have the next name already."""
         with self._lock:
@@ -371,7 +380,9 @@ class Mappings:
             size, reference, _ = self._known[base]
             if start + buffer.nbytes > base + size:
                 return None
-            return Reference(reference.name, reference.size, [(start - base, buffer.nbytes)])
+        if not (self._folder / reference.name).exists():  # a hub that took over forgot it
+            return None
+        return Reference(reference.name, reference.size, [(start - base, buffer.nbytes)])
 
     def keep_apart(self) -> None:
         """This process forked: its child sees all that is mapped now, for as long as it likes."""

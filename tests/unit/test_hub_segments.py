@@ -176,3 +176,47 @@ def test_results_in_shared_memory_count_for_the_limit_of_the_archive() -> None:
         archive.finish(held, [frame(f"engine.{number}.0", 2 * MB)], keep_work=False)
     assert list(state.tasks) == ["t2"]
     assert archive.segments.free == {"engine": ["engine.0.0", "engine.1.0"]}
+
+
+# ------------------------------------------------------------------------------- with a store
+
+
+def test_what_the_store_has_not_copied_is_not_free() -> None:
+    segments = Segments(stored=True)
+    a = [frame("client.1.0"), b"x" * 10]
+    segments.add_unstored(a)
+    segments.add_work(a)
+    segments.lend("engine", a)
+    segments.give_back("engine", [("client.1.0", 0)])
+    segments.end_work(a)
+    assert not segments.free
+    assert segments.have(a)
+    segments.end_unstored(a)
+    assert segments.free == {"client": ["client.1.0"]}
+    assert not segments.have(a)
+
+
+def test_a_result_that_the_store_has_is_free_when_nobody_holds_it_read_or_not() -> None:
+    segments = Segments(stored=True)
+    a = [frame("engine.1.0")]
+    segments.add_unstored(a)
+    segments.add_result(a)
+    segments.lend("client", a)
+    segments.end_unstored(a)
+    assert segments.have(a)
+    segments.give_back("client", [("engine.1.0", 0)])
+    assert segments.free == {"engine": ["engine.1.0"]}
+    segments.forget(a)
+    assert segments.kept_bytes == 0
+
+
+def test_what_another_hub_left_is_never_written_again_and_what_came_since_is() -> None:
+    segments = Segments(stored=True, inherited={"client.1.0"})
+    spoken_of: list[str] = []
+    segments.revive = spoken_of.append
+    for name in ("client.1.0", "client.2.0"):
+        segments.add_work([frame(name)])
+        segments.end_work([frame(name)])
+    assert segments.drops == {"client": ["client.1.0"]}
+    assert segments.free == {"client": ["client.2.0"]}
+    assert spoken_of == ["client.1.0", "client.2.0"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ipyasyncresult.hub import store as store_module
+from ipyasyncresult.hub import storefile, storewriter
 from ipyasyncresult.hub.store import Store, StoreError
 from ipyasyncresult.hub.storefile import file_system
 
@@ -48,7 +48,7 @@ def written(store: Store, count: int) -> None:
 def test_rows_and_frames_come_back_after_it_was_opened_again(
     open_store: Callable[..., Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_PART_BYTES", 4)  # a frame in several parts
+    monkeypatch.setattr(storewriter, "_PART_BYTES", 4)  # a frame in several parts
     first = open_store()
     assert first.append(1, "me", 7, 1.5, b"header", [b"0123456789", b"", b"xy"]) == 1
     assert first.append(2, "0:abc", 1, 2.5, b"stream") == 2
@@ -120,10 +120,10 @@ def test_what_is_not_ours_is_moved_aside_and_told(
 
 
 def test_what_does_not_fit_waits_until_there_is_room(open_store: Callable[..., Store]) -> None:
-    store = open_store(max_bytes=100_000)
+    store = open_store(max_bytes=120_000)
     store.append(1, "me", 0, 0.0, os.urandom(40_000))
     written(store, 1)
-    store.append(1, "me", 0, 0.0, os.urandom(80_000))
+    store.append(1, "me", 0, 0.0, os.urandom(90_000))
     wait_for(store, lambda: store.problem)
     assert "full" in store.problem
     assert store.stored == 1
@@ -155,3 +155,22 @@ def test_what_is_deleted_before_it_was_written_never_is(open_store: Callable[...
 )
 def test_the_kind_of_file_system_is_that_of_the_innermost_mount(path: str, kind: str) -> None:
     assert file_system(Path(path), MOUNTS) == kind
+
+
+def test_a_store_of_the_version_before_is_read_and_written_on(
+    open_store: Callable[..., Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations = storefile._MIGRATIONS
+    monkeypatch.setattr(storefile, "_MIGRATIONS", migrations[:1])
+    connection, _ = storefile.open_database(tmp_path / "store.db", survive=True)
+    connection.execute("INSERT INTO journal VALUES (1, 1, 'me', 1, 0.0, x'00')")
+    connection.execute("INSERT INTO frames VALUES (1, 0, 0, x'0102')")
+    connection.close()
+    monkeypatch.setattr(storefile, "_MIGRATIONS", migrations)
+    store = open_store()
+    assert not store.notices
+    assert store.read_frames(1, 0, 1) == [b"\x01\x02"]
+    store.append(1, "me", 2, 0.0, b"x", [b"frame"])
+    written(store, 2)
+    assert store.read_frames(2, 0, 1) == [b"frame"]
+    assert store.frame_bytes() == {1: 2, 2: 5}

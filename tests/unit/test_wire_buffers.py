@@ -19,6 +19,7 @@ from ipyasyncresult.wire.buffers import (
     reference_of,
 )
 from ipyasyncresult.wire.messages import Segments
+from ipyasyncresult.wire.segmentowner import name_owner
 from ipyasyncresult.wire.sharedfolder import (
     bytes_in_use,
     clean_stale_arrays,
@@ -209,6 +210,7 @@ def test_dropped_memory_is_gone(new_side: NewSide, cluster: Path) -> None:
     here = new_side("a")
     folder = find_arrays_folder(cluster)
     assert folder is not None
+    name_owner(folder, "a")
     before = bytes_in_use(folder)
     here.send(array(1, 16 * SIZE))
     assert bytes_in_use(folder) >= before + 16 * SIZE

@@ -57,6 +57,7 @@ RESULTS = "integration/test_results.py::test_"
 CARE = "integration/test_engine_care.py::test_"
 DURABLE = "integration/faults/test_durability.py::test_"
 HUBDEATH = "integration/test_hub_death.py::test_"
+ARRAYS = "integration/test_stored_arrays.py::test_"
 TCP = "integration/test_transport_tcp.py::test_"
 CAPTURE = "integration/test_capture.py::test_"
 WORKER = "integration/test_worker_capture.py::test_"
@@ -477,6 +478,7 @@ GROUPS: dict[str, list[Row]] = {
             (
                 DURABLE + "acknowledged_results_are_there_after_client_hub_and_engines_were_killed",
                 HUBDEATH + "nothing_acknowledged_is_lost_when_the_hub_is_killed_at_random_moments",
+                ARRAYS + "everything_dies_before_and_after_the_store_has_an_array",
             ),
         ),
         Row(
@@ -625,7 +627,10 @@ GROUPS: dict[str, list[Row]] = {
             "Results come from memory, and the client is told that they are not stored; writing "
             "goes on by itself when there is room.",
             "",
-            (DURABLE + "a_full_disk_costs_no_result_and_writing_goes_on_when_there_is_room",),
+            (
+                DURABLE + "a_full_disk_costs_no_result_and_writing_goes_on_when_there_is_room",
+                ARRAYS + "a_full_disk_costs_no_result_and_no_more_memory_than_the_limit",
+            ),
         ),
         Row(
             59,
@@ -662,7 +667,8 @@ GROUPS: dict[str, list[Row]] = {
             (
                 DURABLE + "a_killed_hub_is_followed_by_another_one_and_nobody_notices",
                 DURABLE + "without_a_store_a_killed_hub_answers_everybody_with_an_error",
-                HUBDEATH + "clients_are_answered_within_five_seconds",
+                HUBDEATH + "what_is_asked_of_a_dead_hub_the_next_one_answers",
+                ARRAYS + "the_hub_dies_before_the_store_has_anything",
                 LIFE + "a_killed_hub_resolves_everything_and_is_named",
                 LIFE + "a_hub_that_dies_wakes_a_thread_that_waits",
             ),
