@@ -58,7 +58,8 @@ class Kernel:
     def run(self, cell: str, interrupt_at: str | None = None) -> Ran:
         """Run a cell; press the stop button when it has written `interrupt_at`."""
         ran = Ran()
-        request = self._client.execute(cell, allow_stdin=False)
+        # ipykernel 6 aborts what comes soon after a cell that failed.
+        request = self._client.execute(cell, allow_stdin=False, stop_on_error=False)
         state = "busy"
         while state != "idle":
             message = self._client.get_iopub_msg(timeout=60)
