@@ -71,7 +71,7 @@ class ArrayFiles:
 
     def has_spare(self) -> bool:
         """Whether there are files that nobody needs."""
-        return bool(self._spare)
+        return bool(self._spare or self._begun[0])
 
     def keep(self, reference: Reference, wanted: Callable[[], bool], room: int | None) -> bool:
         """Copy a segment; False when it was not `wanted` any more before that was done.
@@ -173,8 +173,9 @@ class ArrayFiles:
 
     def drop_spare(self) -> None:
         """Give the disk back what is kept to be written over."""
-        spare, self._spare = self._spare, []
-        for name in spare:
+        spare, self._spare = [*self._spare, self._begun[0]], []
+        self._begun = ("", 0)
+        for name in filter(None, spare):
             self._remove(name)
 
     def _remove(self, name: str) -> None:

@@ -200,3 +200,9 @@ def test_a_copy_that_is_not_wanted_any_more_stops_and_goes_on_for_another_one(
     files.drop_spare()
     assert place.copies() == {}
     assert files.size == 0
+    asked = iter([True, False])
+    assert not files.keep(reference, lambda: next(asked), None)
+    assert files.has_spare()  # the half of it, too, when nothing follows
+    files.drop_spare()
+    assert place.copies() == {}
+    assert not files.has_spare()
