@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, overload
 
-from ipyasyncresult.backends.protocol import backend_for, known_backends
+from ipyasyncresult.backends.protocol import Backend, backend_for, known_backends
 
 if TYPE_CHECKING:
     from ipyasyncresult.backends.client import BackendClient
@@ -59,10 +60,36 @@ def connect(
             raise ValueError("give a target or cluster_id, not both")
         if n is not None:
             options["n"] = n
+        _check_options(backend, options)
         return backend.connect(target, **options)
     if not isinstance(target, str):
         raise TypeError(
             f"target must be a cluster id, None, or what one of the backends knows "
             f"({', '.join(known_backends())}), not {type(target).__name__} {target!r}"
         )
+    if ":" in target:
+        raise ValueError(
+            f"target must be a cluster id, or the address of a Dask scheduler such as "
+            f"'tcp://host:8786', not {target!r}"
+        )
     return connect_own(target, n=n, cluster_id=cluster_id, **options)
+
+
+def _check_options(backend: Backend, options: dict[str, Any]) -> None:
+    """Whether a backend knows these options.
+
+    Raises
+    ------
+    TypeError
+        When it does not; names those that it knows.
+    """
+    known = inspect.signature(backend.connect).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in known):
+        return
+    names = [one.name for one in known if one.kind is one.KEYWORD_ONLY]
+    for name in options:
+        if name not in names:
+            raise TypeError(
+                f"the options of connect() over {backend.CAPABILITIES.backend} are {names}, "
+                f"not {name!r}"
+            )

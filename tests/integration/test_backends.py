@@ -75,10 +75,20 @@ def test_a_backend_of_others_is_found_by_its_entry_point(tmp_path: Path) -> None
 def test_what_cannot_be_connected_to_is_named() -> None:
     with pytest.raises(TypeError, match=r"ipyparallel, dask, executor.*not int 3"):
         ipar.connect(3)
+    for wrong in ("127.0.0.1:8786", "http://127.0.0.1:8786"):
+        with pytest.raises(ValueError, match=r"such as 'tcp://host:8786', not '.*127"):
+            ipar.connect(wrong)
     assert list(known_backends())[-3:] == ["ipyparallel", "dask", "executor"]
 
 
 # ------------------------------------------------------------------------------------ executors
+
+
+def test_an_option_that_a_backend_does_not_know_is_named(
+    threads: concurrent.futures.Executor,
+) -> None:
+    with pytest.raises(TypeError, match=r"over an executor are \['n'\], not 'keep'"):
+        ipar.connect(threads, keep=3)
 
 
 def test_what_an_executor_cannot_do_is_refused(threads: concurrent.futures.Executor) -> None:

@@ -111,6 +111,6 @@ def _client_of(target: Any, seconds: float | None) -> Any:
 
     try:
         return Client(target, set_as_default=False, timeout=seconds)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last: a cluster that was closed
         said = str(error) or f"no answer within {seconds:g} s"
         raise StartError(f"no Dask scheduler answers at {target!r}: {said}") from error

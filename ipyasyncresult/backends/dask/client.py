@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.dask import CAPABILITIES
+from ipyasyncresult.backends.dask.errors import CLOSED
 from ipyasyncresult.backends.dask.flow import TakesDeliveries
 from ipyasyncresult.backends.dask.kept import PREFIX
 from ipyasyncresult.backends.dask.worker import Job, executing_keys
@@ -19,7 +20,7 @@ from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
-from ipyasyncresult.errors import StartError, TimeoutError, VersionMismatch
+from ipyasyncresult.errors import HubError, StartError, TimeoutError, VersionMismatch
 from ipyasyncresult.worker import guest
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class DaskClient(TakesDeliveries):
     @property
     def ids(self) -> list[int]:
         """Numbers of the workers, in the order in which they were met."""
-        if not self.closed and not self.dask.asynchronous:
+        if self.dask.status == "running" and not self.dask.asynchronous:
             self._look_at_workers()
         return sorted(self._engine_at(address) for address in self._threads)
 
@@ -160,6 +161,11 @@ class DaskClient(TakesDeliveries):
         view = DaskView(self)
         view.set_flags(**{"block": self.block, **flags})
         return view
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        if self.dask.status in CLOSED:  # that is noticed half a second later
+            raise HubError("the Dask client was closed")
 
     def _send(self, entries: list[Entry]) -> None:
         self._enter(entries)

@@ -408,6 +408,12 @@ def test_the_death_of_the_scheduler_ends_every_result(tmp_path: Path) -> None:
             with pytest.warns(UserWarning, match="no engine is up"):
                 late = view.apply_async(abs, -1)
             foreign.close()
+            with (
+                pytest.warns(UserWarning, match="no engine is up"),
+                pytest.raises(HubError, match="the Dask client was closed"),
+            ):
+                view.apply_async(abs, -1)
+            assert client.ids == []
             with pytest.raises(HubError, match="closed"):
                 late.get(SOON)
 
