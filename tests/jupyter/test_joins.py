@@ -84,6 +84,8 @@ def test_papermill_runs_a_notebook_and_its_outputs_can_be_read(tmp_path: Path) -
     assert any(one.get("data", {}).get("text/html") == "<b>bold</b>" for one in by_source[CELLS[6]])
 
 
+# nbclient's own, where it finds no date in a message.
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_a_view_is_at_its_end_when_the_last_cell_is(tmp_path: Path) -> None:
     """Right behind it the kernel ends."""
     start = """
