@@ -21,7 +21,7 @@ from pathlib import Path
 HOOK = """
 import os, sys, time
 note = os.open(os.environ["STARTUP_NOTES"], os.O_WRONLY | os.O_APPEND)
-modules = {"ipyasyncresult", "zmq", "IPython", "ipyasyncresult.hub.server"}
+modules = {"ipyasyncresult", "msgspec", "IPython", "ipyasyncresult.hub.server"}
 def write(what):
     now, cpu = time.monotonic(), time.process_time()
     os.write(note, f"{os.getpid()} {now} {cpu} {what}\\n".encode())

@@ -1,9 +1,10 @@
 """A client's line to the hub: messages out from any thread, events into the ledger.
 
-Two sockets, so that sending and receiving never wait for each other::
+Two lines, so that sending and receiving never wait for each other::
 
-    any thread ──(lock)──▶ tx DEALER ──▶ hub           hub ──▶ rx DEALER ──▶ Receiver's holder
-                                                                 └─▶ ledger.batch() ...
+    any thread ──(lock)──▶ tx ──▶ hub           hub ──▶ rx ──▶ Receiver's holder
+                           ▲                                     ├─▶ ledger.batch() ...
+                           └──────────── what did not fit ───────┘
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import zmq
 
 from ipyasyncresult.client.codec import WireCodec
 from ipyasyncresult.client.confirming import Confirming
@@ -35,7 +34,6 @@ from ipyasyncresult.errors import HubError, SerializationError, TimeoutError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import Buffers
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
-from ipyasyncresult.wire.sockets import receive, waiting
 from ipyasyncresult.wire.transport import MAX_FRAME
 
 __all__ = ["Connection"]
@@ -97,12 +95,7 @@ class Connection(Succession):
         # Written by who receives:
         self._repeats: Repeats | None = None
         self._on_engine = on_engine
-        self._context: zmq.Context[Any] = zmq.Context()
-        try:
-            self._rx, tx, welcome = self._open(described.pid)
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
+        self._rx, tx, welcome = self._open(described.pid)
         self.engines = welcome.engines
         self._receiver = Receiver(self._rx, self._take_in, self.hub_pid)
         self._outbox = Outbox(tx, self._receiver.wake)
@@ -120,6 +113,7 @@ class Connection(Succession):
             waits=NestedWaits(self._receiver) if runs_on(self.engines) else self._receiver,
             callbacks_due=lambda: self._receiver.callbacks_due(self.ledger.run_callbacks),
         )
+        self._take_early()
         self._receiver.start()
 
     # -- out -------------------------------------------------------------------------------------
@@ -140,7 +134,7 @@ class Connection(Succession):
         frames: Sequence[Any] = (),
         group: m.Group | None = None,
     ) -> tuple[list[TaskRecord], Any]:
-        """Send tasks; their records and, for large frames, a ``zmq.MessageTracker``.  Any thread.
+        """Send tasks; their records and, as long as frames are unsent, a tracker.  Any thread.
 
         Raises
         ------
@@ -288,15 +282,14 @@ class Connection(Succession):
 
         `there`: one is, for sure.  When it leaves nothing outstanding, no other is looked for.
         """
-        while there or waiting(self._rx):
-            header, frames = receive(self._rx)
-            try:
-                self._apply(m.decode_from_hub(header), frames)
-            except m.MALFORMED:
-                _log.exception("dropped a malformed message of the hub")
+        while messages := self._rx.take():
+            for header, frames in messages:
+                try:
+                    self._apply(m.decode_from_hub(header), frames)
+                except m.MALFORMED:
+                    _log.exception("dropped a malformed message of the hub")
             if there and not self.ledger.has_outstanding():
                 break
-            there = False
         if self._receiver.hub_gone and not self.closed:
             self.closed = f"the hub (pid {self.hub_pid}) died"
         if self.closed:
@@ -305,12 +298,19 @@ class Connection(Succession):
         self._confirming.look()
         return True
 
-    def _look_around(self) -> float | None:
-        """What the I/O thread does between messages; seconds until the next time."""
-        waits = [self._outbox.flush_old(), self._confirming.look()]
-        return min((wait for wait in waits if wait is not None), default=None)
+    def _take_early(self) -> None:
+        """What came together with the hub's welcome."""
+        early, self._early = self._early, ()
+        for header, frames in early:
+            self._apply(m.decode_from_hub(header), frames)
 
-    def _apply(self, message: m.FromHub, frames: list[Any]) -> None:
+    def _look_around(self) -> tuple[float | None, Any]:
+        """What the I/O thread does between messages; seconds until the next time, and what to wait
+        for as well, until more can be sent."""
+        waits = [self._outbox.flush_old(), self._confirming.look()]
+        return min((wait for wait in waits if wait is not None), default=None), self._outbox.push()
+
+    def _apply(self, message: m.FromHub, frames: Sequence[Any]) -> None:
         if isinstance(message, m.News):
             self._confirming.came()
             with self.ledger.batch() as batch:
@@ -360,8 +360,7 @@ class Connection(Succession):
         if os.getpid() != self._pid:
             return  # a forked child: the sockets are not its own
         if not self.closed:
-            with contextlib.suppress(zmq.ZMQError):  # closed at the same time
-                self._confirming.look(now=True)
+            self._confirming.look(now=True)
         if not self._outbox.close(None if self.closed else m.Goodbye()):
             return
         self.closed = self.closed or reason
@@ -369,7 +368,6 @@ class Connection(Succession):
         self._arrays.close()
         if self._receiver.close():
             self._rx.close(linger=0)
-            self._context.term()
 
 
 def _check_frames(frames: Sequence[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ipyasyncresult.wire.runtime import (
     read_cluster_file,
     state_root,
 )
-from ipyasyncresult.wire.sockets import receive, send
+from ipyasyncresult.wire.sockets import Line, make_poll
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["find_hub", "introduce", "next_hub"]
@@ -70,8 +71,10 @@ def next_hub(folder: Path) -> ClusterFile | None:
     return described
 
 
-def introduce(socket: Any, session: str, hub_pid: int) -> m.Welcome:
-    """Say hello on a connected socket; the hub's answer.
+def introduce(
+    line: Line, session: str, hub_pid: int
+) -> tuple[m.Welcome, Sequence[tuple[bytes, Sequence[Any]]]]:
+    """Say hello; the hub's answer, and messages that came with it.
 
     Raises
     ------
@@ -81,16 +84,17 @@ def introduce(socket: Any, session: str, hub_pid: int) -> m.Welcome:
         When it does not fit to this client.
     """
     hello = m.Hello(session, m.PROTOCOL, __version__, python_version(), os.getpid())
-    send(socket, m.encode(hello))
+    line.send(m.encode(hello))
+    poll = make_poll([line.handle])
     deadline = time.monotonic() + _HELLO_TIMEOUT
-    while not socket.poll(50):
-        if not is_alive(hub_pid):
+    while not (poll(50) and (messages := line.take())):
+        if line.lost or not is_alive(hub_pid):
             raise HubError(f"the hub (pid {hub_pid}) is dead")
         if time.monotonic() > deadline:
             raise HubError(f"the hub did not answer within {_HELLO_TIMEOUT:g} s")
-    answer = m.decode_from_hub(receive(socket)[0])
+    answer = m.decode_from_hub(messages[0][0])
     if isinstance(answer, m.Refused):
         raise VersionMismatch(answer.reason)
     if not isinstance(answer, m.Welcome):
         raise HubError(f"the hub answered {type(answer).__name__} instead of Welcome")
-    return answer
+    return answer, messages[1:]

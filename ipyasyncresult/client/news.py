@@ -63,7 +63,7 @@ def apply_news(
     ----------
     batch : Batch
     message : News
-    frames : sequence of zmq.Frame
+    frames : sequence of memoryview or zmq.Frame
         Out-of-band frames of its results, in order.
     engines : mapping
         What is known about each engine.

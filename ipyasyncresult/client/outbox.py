@@ -15,7 +15,8 @@ from typing import Any
 
 from ipyasyncresult.client.interrupts import HeldInterrupts
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.sockets import send
+from ipyasyncresult.wire.localstream import AT_ONCE
+from ipyasyncresult.wire.sockets import Line
 
 __all__ = ["Outbox"]
 
@@ -33,14 +34,14 @@ class Outbox:
 
     Parameters
     ----------
-    socket : zmq.Socket
+    line : Line
         Used under this object's lock only.
     wake : callable
         Makes the I/O thread call :meth:`flush_old` soon.
     """
 
-    def __init__(self, socket: Any, wake: Callable[[], None]) -> None:
-        self._socket = socket
+    def __init__(self, line: Line, wake: Callable[[], None]) -> None:
+        self._line: Line | None = line
         self._wake = wake
         # Guards the socket and everything below.
         self._lock = threading.Lock()
@@ -78,12 +79,35 @@ class Outbox:
                     self._wake()
             elif count >= _MANY:
                 self._flush()
+            else:
+                return
+            if self._line is not None and self._line.unsent:
+                self._wake()
 
-    def flush(self) -> None:
-        """Send what waits."""
-        if self.tasks or self._released:
+    def flush(self) -> Any:
+        """Send what waits; when not all could be sent, what to wait for until more can."""
+        line = self._line
+        if self.tasks or self._released or (line is not None and line.unsent):
             with self._lock:
                 self._flush()
+                return self._push()
+        return None
+
+    def _push(self) -> Any:
+        """As `flush`, of what did not fit."""
+        line = self._line
+        if line is None or not line.unsent:
+            return None
+        with HeldInterrupts():
+            return None if line.flush() else line.handle
+
+    def push(self) -> Any:
+        """Send more of what did not fit; what to wait for until the rest can be sent."""
+        line = self._line
+        if line is None or not line.unsent:
+            return None
+        with self._lock:
+            return self._push()
 
     def release(self, name: str, bits: int) -> None:
         """Say soon that a segment of shared memory is not used here any more.
@@ -113,10 +137,10 @@ class Outbox:
             return None
 
     def _send_released(self) -> None:
-        if self._released and self._socket is not None and not self._closed:
+        if self._released and self._line is not None and not self._closed:
             with HeldInterrupts():
                 some = [self._released.popleft() for _ in range(len(self._released))]
-                send(self._socket, m.encode(m.Released(some)))
+                self._line.send(m.encode(m.Released(some)))
 
     def _flush(self) -> None:
         if self._released:
@@ -124,29 +148,27 @@ class Outbox:
         if not self.tasks:
             return
         message = m.Submit(list(self._functions), self.tasks)
-        if self.keep:
-            # Between numbering the message and sending it nothing may come.
+        line = self._line
+        if self.keep or line is None or line.unsent or len(header := m.encode(message)) > AT_ONCE:
+            # Between numbering the message and sending it nothing may come, nor between its parts.
             with HeldInterrupts():
                 self._functions, self.tasks = {}, []
                 self._submit(message, ())
         else:
             # One call of C: an interrupt comes before it or behind it, and what is sent twice the
             # hub takes once.  Holding interrupts back costs more than all the rest of this.
-            self._submit(message, ())
+            line.send(header)
             self._functions, self.tasks = {}, []
         self._last = time.monotonic()
 
     def _submit(self, message: m.Submit, frames: Sequence[Any]) -> Any:
-        if self._socket is None and not self.keep:
-            return None  # lost with the hub, as everything outstanding
-        if not self.keep:
-            return send(self._socket, m.encode(message), frames, track=bool(frames))
+        line = self._line
+        if not self.keep:  # without a line it is lost with the hub, as everything outstanding
+            return None if line is None else line.send(m.encode(message), frames)
         self._number = message.number = self._number + 1
         header = m.encode(message)
         self._kept.append((self._number, header, frames))
-        tracker = None
-        if self._socket is not None:
-            tracker = send(self._socket, header, frames, track=bool(frames))
+        tracker = None if line is None else line.send(header, frames)
         return SafeTracker(self, self._number, tracker) if frames else None
 
     def say(self, message: m.FromClient, frames: Sequence[Any] = ()) -> Any:
@@ -156,9 +178,11 @@ class Outbox:
             tracker = None
             if isinstance(message, m.Submit):
                 tracker = self._submit(message, frames)
-            elif self._socket is not None and not self._closed:
-                send(self._socket, m.encode(message))
+            elif self._line is not None and not self._closed:
+                self._line.send(m.encode(message))
             self._last = time.monotonic()
+            if self._line is not None and self._line.unsent:
+                self._wake()  # whoever receives sends the rest
             return tracker
 
     # -- a hub that dies and is followed by another one ------------------------------------------
@@ -173,11 +197,11 @@ class Outbox:
     def detach(self) -> None:
         """The hub is dead: keep what is submitted until there is another one."""
         with self._lock:
-            if self._socket is not None:
-                self._socket.close(linger=0)
-                self._socket = None
+            if self._line is not None:
+                self._line.close(linger=0)
+                self._line = None
 
-    def attach(self, socket: Any, spell_out: SpellOut | None = None) -> None:
+    def attach(self, line: Line, spell_out: SpellOut | None = None) -> None:
         """Another hub: send again what the last one may not have stored.
 
         With `spell_out`, which does that to frames, without references to shared memory: it is
@@ -185,13 +209,13 @@ class Outbox:
         """
         with self._lock, HeldInterrupts():
             if self._closed:
-                socket.close(linger=0)
+                line.close(linger=0)
                 return
-            self._socket = socket
+            self._line = line
             if spell_out is not None:
                 self._kept = deque(_spelt_out(*entry, spell_out) for entry in self._kept)
             for _, header, frames in self._kept:
-                send(socket, header, frames)
+                line.send(header, frames)
             self._flush()
 
     def close(self, last: m.FromClient | None) -> bool:
@@ -200,13 +224,15 @@ class Outbox:
             if self._closed:
                 return False
             self._closed = True
-            if self._socket is None:
+            line = self._line
+            if line is None:
                 return True
             with HeldInterrupts():
                 if last is not None:
                     self._flush()
-                    send(self._socket, m.encode(last))
-                self._socket.close(linger=200)
+                    line.send(m.encode(last))
+                self._line = None
+                line.close(linger=200)
             return True
 
 

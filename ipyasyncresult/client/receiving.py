@@ -21,11 +21,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import zmq
-
 from ipyasyncresult.client.interrupts import HeldInterrupts
 from ipyasyncresult.core.waiting import Waits
-from ipyasyncresult.wire.sockets import poll
+from ipyasyncresult.wire.sockets import Line, make_poll
 
 __all__ = ["Receiver"]
 
@@ -61,7 +59,7 @@ class Receiver(Waits):
 
     Parameters
     ----------
-    socket : zmq.Socket
+    line : Line
         Only who has the token touches it.
     take_in : callable
         Receives and applies the messages that are there; returns False when the hub is gone.  Its
@@ -70,8 +68,8 @@ class Receiver(Waits):
         Its death wakes whoever receives.
     """
 
-    def __init__(self, socket: Any, take_in: Callable[[bool], bool], hub_pid: int) -> None:
-        self._socket = socket
+    def __init__(self, line: Line, take_in: Callable[[bool], bool], hub_pid: int) -> None:
+        self._line = line
         self._take_in = take_in
         self._hub_pid = hub_pid
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -86,8 +84,8 @@ class Receiver(Waits):
         self._callbacks: Callable[[], None] | None = None  # set while some are due
         self._closed = False
         # What waits to be sent leaves before anybody waits for an answer.
-        self.flush: Callable[[], None] = lambda: None
-        self.flush_old: Callable[[], float | None] = lambda: None
+        self.flush: Callable[[], Any] = lambda: None
+        self.flush_old: Callable[[], tuple[float | None, Any]] = lambda: (None, None)
         # Asked when the hub died, on the I/O thread: True when there is another one.
         self.revive: Callable[[], bool] | None = None
         self._lost = False  # the hub died, and `revive` is due or under way
@@ -149,8 +147,7 @@ class Receiver(Waits):
                 with self._state:
                     self._hand_over()
             elif self._holder is waiter:
-                self.flush()
-                self._receive(left, interrupts)
+                self._receive(left, self.flush(), interrupts)
             else:
                 interrupts.open = True
                 waiter.wake.acquire(timeout=-1 if left is None else left)
@@ -179,23 +176,29 @@ class Receiver(Waits):
         if self._waiters:
             self._waiters[0].rouse()
 
-    def _receive(self, timeout: float | None, interrupts: HeldInterrupts | None = None) -> None:
-        """Wait for a message and take in all there are.  Holder of the token only."""
+    def _receive(
+        self, timeout: float | None, room: Any = None, interrupts: HeldInterrupts | None = None
+    ) -> None:
+        """Wait for a message and take in all there are; or until there is `room` to send more.
+
+        Holder of the token only.
+        """
         if self._pidfd is None:
             timeout = _LIVENESS if timeout is None else min(timeout, _LIVENESS)
         if interrupts is not None:
             interrupts.open = True
-        ready = poll(self._sources, -1 if timeout is None else math.ceil(timeout * 1000))
+        poll = self._ready if room is None else make_poll(self._sources, room)
+        ready = poll(-1 if timeout is None else math.ceil(timeout * 1000))
         if interrupts is not None:
             interrupts.open = False
         if not ready and self._pidfd is not None:
             return
-        only_messages = len(ready) == 1 and ready[0][0] is self._socket
+        only_messages = len(ready) == 1 and ready[0][0] == self._line.handle
         if not only_messages:
             self._drain_wake()
         if not self._take_in(only_messages):
             self.hub_gone = True
-        if not only_messages and not self.hub_gone and self._hub_died(ready):
+        if (not only_messages or self._line.lost) and not self.hub_gone and self._hub_died(ready):
             if self.revive is not None and self._take_in(False):  # what it sent before
                 self._lost = True
                 return
@@ -203,8 +206,8 @@ class Receiver(Waits):
             self._take_in(False)  # as above, and then the end of everything else
 
     def _hub_died(self, ready: list[tuple[Any, int]]) -> bool:
-        if self._pidfd is not None:
-            return any(source == self._pidfd for source, _ in ready)
+        if self._line.lost or self._pidfd is not None:
+            return self._line.lost or any(source == self._pidfd for source, _ in ready)
         try:
             os.kill(self._hub_pid, 0)
         except ProcessLookupError:
@@ -212,10 +215,8 @@ class Receiver(Waits):
         return False
 
     def _drain_wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        except BlockingIOError:
-            return
 
     def wake(self) -> None:
         """Let whoever receives come round once.  Any thread."""
@@ -290,16 +291,17 @@ class Receiver(Waits):
             self.hub_gone = True
             self._take_in(False)
 
-    def renew(self, socket: Any, hub_pid: int) -> None:
+    def renew(self, line: Line, hub_pid: int) -> None:
         """Receive from another hub.  Holder of the token only."""
         if self._pidfd is not None:
             os.close(self._pidfd)
-        self._socket, self._hub_pid, self._pidfd = socket, hub_pid, _open_pidfd(hub_pid)
+        self._line, self._hub_pid, self._pidfd = line, hub_pid, _open_pidfd(hub_pid)
         self._note_sources()
 
     def _note_sources(self) -> None:
-        sources = [self._socket, self._wake, self._pidfd]
-        self._sources = [(one, int(zmq.POLLIN)) for one in sources if one is not None]
+        pidfd = [] if self._pidfd is None else [self._pidfd]
+        self._sources = [self._line.handle, self._wake, *pidfd]
+        self._ready = make_poll(self._sources)
 
     @property
     def closing(self) -> bool:
@@ -308,7 +310,7 @@ class Receiver(Waits):
 
     def _receive_for_all(self) -> None:
         while not (self._waiters or self._closed or self._callbacks or self.hub_gone):
-            self._receive(self.flush_old())
+            self._receive(*self.flush_old())
 
     def close(self, patience: float = 2.0) -> bool:
         """Stop the I/O thread and wake all waiters; True when nobody receives any more."""

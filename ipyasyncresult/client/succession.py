@@ -11,11 +11,9 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import zmq
 
 from ipyasyncresult.client.confirming import Confirming
 from ipyasyncresult.client.hubs import introduce, next_hub
@@ -27,8 +25,9 @@ from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import HubError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import Buffers
+from ipyasyncresult.wire.runtime import is_alive
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
-from ipyasyncresult.wire.sockets import make_socket
+from ipyasyncresult.wire.sockets import Line
 from ipyasyncresult.wire.transport import connect_to_hub
 
 __all__ = ["Succession"]
@@ -60,27 +59,35 @@ class Succession:
     _receiver: Receiver
     _requests: itertools.count[int]
     _over_tcp: bool
-    _rx: Any
-    _context: zmq.Context[Any]
+    _rx: Line
+    _early: Sequence[tuple[bytes, Sequence[Any]]]
     _sockets: itertools.count[int]
 
     def _fail_outstanding(self, reason: str = "") -> None:
         raise NotImplementedError
 
-    def _open(self, hub_pid: int) -> tuple[Any, Any, m.Welcome]:
-        """Sockets to receive and to send, and the hub's answer to the introduction."""
-        # A number behind the name: a hub may still know sockets that are closed here.
+    def _take_early(self) -> None:
+        raise NotImplementedError
+
+    def _open(self, hub_pid: int) -> tuple[Line, Line, m.Welcome]:
+        """Lines to receive and to send, and the hub's answer to the introduction."""
+        # A number behind the name: a hub may still know lines that are closed here.
         name = f"{self.session}{next(self._sockets)}".encode()
-        rx = make_socket(self._context, zmq.DEALER, b"C" + name)
+        rx = self._connect(b"C" + name, hub_pid)
+        self._over_tcp = rx.over_tcp
         try:
-            self._over_tcp = connect_to_hub(rx, self.folder, "clients")
-            welcome = introduce(rx, self.session, hub_pid)
+            welcome, self._early = introduce(rx, self.session, hub_pid)
+            tx = self._connect(b"S" + name, hub_pid)
         except BaseException:
             rx.close(linger=0)
             raise
-        tx = make_socket(self._context, zmq.DEALER, b"S" + name)
-        connect_to_hub(tx, self.folder, "clients")
         return rx, tx, welcome
+
+    def _connect(self, identity: bytes, hub_pid: int) -> Line:
+        try:
+            return connect_to_hub(self.folder, "clients", identity, lambda: is_alive(hub_pid))
+        except ConnectionRefusedError as error:
+            raise HubError(f"the hub (pid {hub_pid}) does not listen") from error
 
     def _revive(self) -> bool:
         """The hub of a persistent cluster died: go on with the next one; False if there is none."""
@@ -109,6 +116,7 @@ class Succession:
         self._outbox.attach(tx, None if self._arrays.is_in(arrays) else self._arrays.spell_out)
         self._arrays.move(arrays)
         _log.warning("the hub (pid %d) died; another one (pid %d) goes on", died, hub_pid)
+        self._take_early()
         self._ask_again()
 
     def _ask_again(self) -> None:

@@ -75,7 +75,7 @@ class AsyncResult(Waitable, Insight, Controllable):
         Name of what was called, for people.
     targets : list of int, int or None
         Engine ids that were asked for; None for any.
-    tracker : zmq.MessageTracker or None
+    tracker : zmq.MessageTracker, or what has the same methods, or None
         Tells when zero-copy sends are done with the caller's memory.
 
     Raises

@@ -19,13 +19,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from mmap import mmap
 from pathlib import Path
 from typing import Any
-
-import zmq
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.engine.binding import Console
@@ -33,7 +31,7 @@ from ipyasyncresult.engine.outgoing import Outgoing, TaskRecorder
 from ipyasyncresult.engine.running import Running
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.buffers import BufferList, Buffers
-from ipyasyncresult.wire.sockets import make_socket, poll, receive, send, waiting
+from ipyasyncresult.wire.sockets import make_poll
 from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 from ipyasyncresult.worker.capture import Capture
@@ -49,6 +47,8 @@ _PUMP_INTERVAL = 0.02
 _IDLE_LOOK = 1000
 """Milliseconds between two looks of an idle engine at what background processes printed."""
 
+_LOST_LOOK = 20
+"""Milliseconds between two looks whether there is another hub."""
 
 _OWN_THREADS = 2  # the main thread and the pump
 
@@ -131,20 +131,18 @@ class EngineLoop:
 
     def run(self, engine_id: int, uuid: str) -> None:
         """Serve until told to stop."""
-        context: zmq.Context[Any] = zmq.Context()
-        self._socket = make_socket(context, zmq.DEALER, uuid.encode())
+        self._line = connect_to_hub(Path(self._settings.folder), "engines", uuid.encode())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._out = Outgoing(self._socket, self._wake, keep=self._settings.keep)
+        self._out = Outgoing(self._line, self._wake, keep=self._settings.keep)
         folder = Path(self._settings.arrays) if self._settings.arrays else None
         self._arrays = Buffers(folder, uuid, self._out.note_released, self._take_in)
-        self._sources = [(self._socket, int(zmq.POLLIN)), (self._wake, int(zmq.POLLIN))]
+        self._note_sources()
         self._capture.on_late = self._out.note_late
         self._turn.acquire()
-        connect_to_hub(self._socket, Path(self._settings.folder), "engines")
         self._hello = m.Register(
             engine_id, uuid, self._pid, m.PROTOCOL, __version__, python_version()
         )
-        send(self._socket, m.encode(self._hello))
+        self._line.send(m.encode(self._hello))
         threading.Thread(target=self._pump_forever, name="engine-pump", daemon=True).start()
         while not self._stopping:
             if self._queue:
@@ -152,21 +150,20 @@ class EngineLoop:
                 if self._queue:
                     self._out.flush_if_due()
             else:
-                self._out.flush()
+                self._out.flush(wait=True)
                 self._wait()
-        self._out.flush()
+        self._out.flush(wait=True)
         self._arrays.close()
-        self._socket.close(linger=200)
-        context.term()
+        self._line.close(linger=200)
 
     # -- the main thread -------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        ready = poll(self._sources, _IDLE_LOOK)
-        if len(ready) == 1 and ready[0][0] is self._socket:
-            self._take_in(there=True)  # a task: what was printed before it is fetched as it begins
+        ready = self._poll(_LOST_LOOK if self._line.lost else _IDLE_LOOK)
+        if len(ready) == 1 and ready[0][0] == self._line.handle:
+            self._take_in()  # a task: what was printed before it is fetched as it begins
             return
-        if ready:
+        if ready and ready[-1][0] == self._wake:
             os.eventfd_read(self._wake)
         self._out.take_late()
         self._capture.drain()
@@ -175,7 +172,7 @@ class EngineLoop:
     def _run_next(self) -> None:
         task, function, buffers = self._queue.popleft()
         if task.timeout:
-            self._out.flush()  # it may end with this engine: finished work must not
+            self._out.flush(wait=True)  # it may end with this engine: finished work must not
         self._current = task
         self._announced = False
         self._began = time.time()
@@ -241,7 +238,10 @@ class EngineLoop:
 
     def _pump_forever(self) -> None:
         while True:
-            time.sleep(_PUMP_INTERVAL)
+            if self._line.unsent:  # a large result leaves while the next task runs
+                self._line.wait_for_room(int(_PUMP_INTERVAL * 1000))
+            else:
+                time.sleep(_PUMP_INTERVAL)
             with self._turn:
                 if self._stopping:
                     return
@@ -263,11 +263,14 @@ class EngineLoop:
 
     # -- what both do, with the turn -------------------------------------------------------------
 
-    def _take_in(self, *, there: bool = False) -> None:
-        """Take in the messages that are there; `there`: one is, for sure, and with work to do it is
-        enough for now."""
-        while there or waiting(self._socket):
-            header, frames = receive(self._socket)
+    def _take_in(self) -> None:
+        """Take in the messages that are there."""
+        line = self._line
+        if line.lost:
+            if not line.connect():
+                return
+            self._note_sources()
+        for header, frames in line.take():
             try:
                 message = m.decode_to_engine(header)
                 if isinstance(message, m.Run):
@@ -286,9 +289,13 @@ class EngineLoop:
                     self._stopping = True
             except (*m.MALFORMED, IndexError):
                 self.dropped += 1
-            if there and self._queue:
-                return
-            there = False
+
+        if line.lost:
+            self._note_sources()
+
+    def _note_sources(self) -> None:
+        known = [self._wake] if self._line.lost else [self._line.handle, self._wake]
+        self._poll = make_poll(known)
 
     def _register_again(self) -> None:
         """Another hub took the place of the one that died."""
@@ -296,7 +303,7 @@ class EngineLoop:
         held = [*running, *(task.msg_id for task, _, _ in self._queue)]
         self._out.send_again(self._hello, held)
 
-    def _enqueue(self, message: m.Run, frames: list[Any]) -> None:
+    def _enqueue(self, message: m.Run, frames: Sequence[Any]) -> None:
         functions = message.functions
         position = 0
         entries: list[tuple[m.Task, bytes, Iterable[Any]]] = []

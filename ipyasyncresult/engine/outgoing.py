@@ -13,7 +13,7 @@ import msgspec
 from ipyasyncresult.core.outputs import encode_outputs
 from ipyasyncresult.engine.unsaved import Unsaved
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.sockets import send
+from ipyasyncresult.wire.sockets import Line
 from ipyasyncresult.worker.recorder import Recorder
 
 __all__ = ["Outgoing", "TaskRecorder"]
@@ -40,18 +40,18 @@ class Outgoing:
 
     Parameters
     ----------
-    socket : zmq.Socket
+    line : Line
     wake : int
         An eventfd that an idle engine waits for, too.
     keep : bool
         Keep what was sent until the hub has stored it.
     """
 
-    def __init__(self, socket: Any, wake: int, *, keep: bool = False) -> None:
+    def __init__(self, line: Line, wake: int, *, keep: bool = False) -> None:
         self.unsaved = Unsaved()
         self._keep = keep
         self._ended = 0  # tasks
-        self._socket = socket
+        self._line = line
         self._wake = wake
         self._items: list[_Item] = []
         self._frames: list[Any] = []
@@ -87,8 +87,14 @@ class Outgoing:
         if time.monotonic() - self._oldest > _HOLD_RESULTS:
             self.flush()
 
-    def flush(self) -> None:
-        """Send everything."""
+    def flush(self, *, wait: bool = False) -> None:
+        """Send everything; wait until the hub has taken it, which only an idle engine may."""
+        self._flush()
+        line = self._line
+        while line.unsent and not line.flush() and wait:
+            line.wait_for_room()
+
+    def _flush(self) -> None:
         if self._released:  # behind results that lie in the same memory
             released = [self._released.popleft() for _ in range(len(self._released))]
             self._items.append(m.Released(released))
@@ -96,7 +102,7 @@ class Outgoing:
             return
         number = self.unsaved.next_number() if self._keep else 0
         header = m.encode(m.Stream(self._items, number))
-        send(self._socket, header, self._frames)
+        self._line.send(header, self._frames)
         if number:
             self.unsaved.add(number, header, self._frames, self._items)
         self._items = []
@@ -110,9 +116,9 @@ class Outgoing:
         again = msgspec.structs.replace(
             hello, again=True, unsaved=unsaved, held=held, finished=self._ended - len(unsaved)
         )
-        send(self._socket, m.encode(again))
+        self._line.send(m.encode(again))
         for header, frames in self.unsaved.messages():
-            send(self._socket, header, frames)
+            self._line.send(header, frames)
 
     # -- what other threads come with ------------------------------------------------------------
 

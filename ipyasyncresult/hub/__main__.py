@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from ipyasyncresult.hub.nanny import Nanny
 
 SHARED = (
-    "zmq",
     "ipyasyncresult.wire.buffers",
+    "ipyasyncresult.wire.localsockets",
+    "ipyasyncresult.wire.localstream",
     "ipyasyncresult.wire.messages",
     "ipyasyncresult.wire.runtime",
     "ipyasyncresult.wire.sockets",

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from ipyasyncresult.hub.settings import HubSettings
 from ipyasyncresult.hub.state import HubState
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import is_alive
-from ipyasyncresult.wire.sockets import send_to
+from ipyasyncresult.wire.sockets import Door
 from ipyasyncresult.wire.versions import refusal
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ class ClientLine:
 
     Parameters
     ----------
-    socket : zmq.Socket
+    door : Door
     settings : HubSettings
     state : HubState
         Its news are sent.
@@ -50,16 +48,17 @@ class ClientLine:
         Pid by session, of the clients that are here.
     speakers : dict
         Session by identity, of the two sockets of each connection on which a session introduced
-        itself.  A client that lost its hub may have sent something before it noticed, which ZeroMQ
-        then brings to the next hub.  Taken in, it would hide what was sent before it and got lost.
+        itself.  A client that lost its hub may have sent something before it noticed, which over
+        TCP ZeroMQ then brings to the next hub.  Taken in, it would hide what was sent before it and
+        got lost.
     busy : float
         When there last was a client or work; monotonic seconds.
     """
 
     def __init__(
-        self, socket: Any, settings: HubSettings, state: HubState, journal: Journal | None
+        self, door: Door, settings: HubSettings, state: HubState, journal: Journal | None
     ) -> None:
-        self._socket = socket
+        self._door = door
         self._settings = settings
         self._state = state
         self._journal = journal
@@ -117,11 +116,7 @@ class ClientLine:
         route = self._routes.get(session)
         if route is None:
             return
-        try:
-            send_to(self._socket, route, m.encode(message), frames)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
+        if not self._door.send(route, m.encode(message), frames):
             self.gone(session)
 
     def send_news(self, *, replayed: bool = False) -> None:

@@ -11,8 +11,7 @@ import zmq
 from zmq.utils import z85
 
 from ipyasyncresult.hub.settings import HubSettings
-from ipyasyncresult.wire.runtime import socket_url
-from ipyasyncresult.wire.sockets import make_socket, waiting
+from ipyasyncresult.wire.tcpsockets import TcpDoor, waiting
 from ipyasyncresult.wire.transport import (
     MAX_FRAME,
     ROLES,
@@ -23,7 +22,7 @@ from ipyasyncresult.wire.transport import (
     write_doors,
 )
 
-__all__ = ["Gate", "NoGate", "open_doors"]
+__all__ = ["Gate", "open_gate"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +62,7 @@ class Gate:
     def __init__(
         self, context: zmq.Context[Any], folder: Path, interface: str, max_frame: int = MAX_FRAME
     ) -> None:
+        self._context = context
         self.accepted = self.admitted = 0
         self._logged = 0
         self._folder = folder
@@ -79,18 +79,19 @@ class Gate:
         self._zap.bind(_ZAP)
         self._monitors: list[Any] = []
 
-    def open(self, clients: Any, engines: Any) -> None:
+    def open(self, clients: TcpDoor, engines: TcpDoor) -> None:
         """Let both sockets listen, where a hub before this one did if there was one."""
         before = read_doors(self._folder)
         urls = {}
-        for name, socket in (("clients", clients), ("engines", engines)):
+        for name, door in (("clients", clients), ("engines", engines)):
+            socket = door.socket
             serve_with_keys(socket, self._keys, name, self._max_frame)
             self._monitors.append(socket.get_monitor_socket(_FAILED | _HANDSHAKES))
             socket.bind(getattr(before, name, f"tcp://{self._interface}:*"))
             urls[name] = socket.last_endpoint.decode().rstrip("\0")
         write_doors(self._folder, Doors(hub_key=self._keys.public.decode(), **urls))
 
-    def sockets(self) -> list[Any]:
+    def handles(self) -> list[Any]:
         """To be polled: there is somebody to decide about."""
         return [self._zap, *self._monitors]
 
@@ -133,37 +134,17 @@ class Gate:
             _log.warning("turned away " + text, *about)
 
     def close(self) -> None:
-        """Close what is not the hub's own."""
-        for socket in self.sockets():
+        """Close what is not the hub's own; the doors are closed already."""
+        for socket in self.handles():
             socket.close(linger=0)
+        self._context.term()
 
 
-class NoGate:
-    """Of sockets in a folder that nobody else may enter: there is nobody to ask."""
-
-    refused = 0
-
-    def sockets(self) -> list[Any]:
-        """Nothing to poll."""
-        return []
-
-    def take_in(self) -> None:
-        """Nobody to ask."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def open_doors(
-    context: zmq.Context[Any], settings: HubSettings, folder: Path
-) -> tuple[Any, Any, Gate | NoGate]:
-    """The hub's sockets for clients and for engines, listening, and who decides what comes in."""
-    clients, engines = (make_socket(context, zmq.ROUTER) for _ in range(2))
-    if settings.transport == "tcp":
-        most = settings.engine_settings.get("result_limit", 0) + _ENVELOPE
-        gate = Gate(context, folder, settings.interface, max(MAX_FRAME, most))
-        gate.open(clients, engines)
-        return clients, engines, gate
-    clients.bind(socket_url(folder, "clients"))
-    engines.bind(socket_url(folder, "engines"))
-    return clients, engines, NoGate()
+def open_gate(settings: HubSettings, folder: Path) -> tuple[TcpDoor, TcpDoor, Gate]:
+    """The hub's doors for clients and for engines, and who decides what comes in."""
+    context: zmq.Context[Any] = zmq.Context()
+    clients, engines = TcpDoor(context), TcpDoor(context)
+    most = settings.engine_settings.get("result_limit", 0) + _ENVELOPE
+    gate = Gate(context, folder, settings.interface, max(MAX_FRAME, most))
+    gate.open(clients, engines)
+    return clients, engines, gate

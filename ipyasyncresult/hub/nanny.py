@@ -33,7 +33,7 @@ class Nanny:
     successor : dict, optional
         What a new hub is told that the nursery starts when this one dies.
     fork : bool
-        This process has one thread and no socket of ZeroMQ yet: a copy of it becomes the nursery.
+        This process has one thread, no store and no peers yet: a copy of it becomes the nursery.
 
     Attributes
     ----------

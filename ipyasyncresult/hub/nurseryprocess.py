@@ -38,7 +38,7 @@ class NurseryProcess:
     def fork(cls, line: socket, ours: socket, printed: IO[bytes]) -> Self:
         """A copy of this process becomes the nursery, and needs not import what is imported here.
 
-        Only for a process that has one thread and no socket of ZeroMQ.
+        Only for a process that has one thread, no store and no socket to peers.
 
         Parameters
         ----------

@@ -13,14 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import zmq
-
 from ipyasyncresult._version import __version__
 from ipyasyncresult.hub.arrays import ArraysKeeper
 from ipyasyncresult.hub.clients import ClientLine
+from ipyasyncresult.hub.doors import open_doors
 from ipyasyncresult.hub.durability import Durability
 from ipyasyncresult.hub.engines import EngineKeeper
-from ipyasyncresult.hub.gate import open_doors
 from ipyasyncresult.hub.journal import STREAM, SUBMIT, engine_name
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.hub.questions import Questions
@@ -37,7 +35,7 @@ from ipyasyncresult.wire.runtime import (
     write_cluster_file,
 )
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
-from ipyasyncresult.wire.sockets import poll, receive_from, send_to, waiting
+from ipyasyncresult.wire.sockets import Door
 from ipyasyncresult.wire.versions import python_version
 
 __all__ = ["HubServer"]
@@ -48,10 +46,8 @@ _TICK = 0.5
 """Seconds between two looks at the clock and at the owner."""
 _ADOPTING = 0.01
 """Seconds between two tries to reach the engines of the last hub."""
-_MESSAGES_PER_TURN = 64
-"""Messages taken from one socket before the other one gets its turn."""
-_FEW = 4
-"""Tasks; while more are unfinished, what several messages bring is told in one."""
+_LOOKS = 64
+"""Times that one door is looked at before the other one gets its turn."""
 
 
 class HubServer:
@@ -77,12 +73,11 @@ class HubServer:
         self.durability = Durability(settings, find_arrays_folder(folder))
         self.journal = self.durability.journal
         self.state = HubState(self.durability.archive)
-        self.dropped = 0  # malformed messages
+        self._dropped = 0  # malformed messages
         self.started = time.time()
         self._running = True
         self._owner = os.getppid()
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._clients, self._engines, self.gate = open_doors(self._context, settings, folder)
+        self._clients, self._engines, self.gate = open_doors(settings, folder)
         self.clients = ClientLine(self._clients, settings, self.state, self.journal)
         self.keeper = EngineKeeper(self.state, settings, nanny, self.clients.tell)
         self.durability.take_over(self.state, self.keeper, nanny)
@@ -93,7 +88,9 @@ class HubServer:
         self.arrays = ArraysKeeper(self)
         wakes = [] if self.durability.store is None else [self.durability.store.wake]
         # Engines first: who hears of a death, or asks, has heard of the results before it.
-        self._sources = Sources(self._engines, self._clients, *self.gate.sockets(), *wakes)
+        self._sources = Sources(
+            self._engines.handle, self._clients.handle, *self.gate.handles(), *wakes
+        )
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -101,6 +98,7 @@ class HubServer:
         """Serve until told to stop or until the owner is gone."""
         self.keeper.start()
         sources, keeper = self._sources, self.keeper
+        engines, clients = self._engines.handle, self._clients.handle
         now = time.monotonic()
         next_tick = now + _TICK
         while self._running:
@@ -108,13 +106,13 @@ class HubServer:
                 if sources.line is not None:
                     write_cluster_file(self.folder, self.cluster_file())
                 sources.follow(keeper.nanny.line)
-            ready = poll(sources.polled, self._patience(next_tick - now, now))
+            ready = sources.poll(self._patience(next_tick - now, now))
             special = False
             for source, _ in ready:
-                if source is self._engines:
-                    self._drain(source, self._from_engine)
-                elif source is self._clients:
-                    self._drain(source, self._from_client)
+                if source == engines:
+                    self._drain(self._engines, self._from_engine)
+                elif source == clients:
+                    self._drain(self._clients, self._from_client)
                 else:
                     special = True
             now = time.monotonic()
@@ -155,19 +153,18 @@ class HubServer:
         """End the loop after this turn."""
         self._running = False
 
-    def _drain(self, source: Any, handle: Callable[[bytes, bytes, list[Any]], None]) -> None:
-        """Take in what is there, one message for sure."""
-        for turn in range(_MESSAGES_PER_TURN):
-            # A single task goes on at once; but no verdict before all is read that an engine sent.
-            few = self.state.unfinished <= _FEW and not self.keeper.verdicts
-            if turn and (few or not waiting(source)):
-                return
-            try:
-                handle(*receive_from(source))
-            except (*m.MALFORMED, IndexError, KeyError) as error:
-                self.dropped += 1
-                if self.dropped < 10:
-                    _log.warning("dropped a malformed message: %r", error)
+    def _drain(self, door: Door, handle: Callable[[bytes, bytes, Sequence[Any]], None]) -> None:
+        """Take in what is there."""
+        for _ in range(_LOOKS):
+            for identity, header, frames in door.take():
+                try:
+                    handle(identity, header, frames)
+                except (*m.MALFORMED, IndexError, KeyError) as error:
+                    self._dropped += 1
+                    if self._dropped < 10:
+                        _log.warning("dropped a malformed message: %r", error)
+            if door.quiet or not self.keeper.verdicts:
+                return  # else no verdict before all is read that an engine sent
 
     def _tick(self, now: float) -> None:
         self.arrays.tick(now)
@@ -184,10 +181,10 @@ class HubServer:
 
     # -- messages in -----------------------------------------------------------------------------
 
-    def _from_engine(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
+    def _from_engine(self, identity: bytes, header: bytes, frames: Sequence[Any]) -> None:
         engine = self._by_identity.get(identity)
         if engine is None:
-            self.dropped += 1
+            self._dropped += 1
             return
         message = m.decode_from_engine(header)
         if isinstance(message, m.Register):
@@ -221,13 +218,13 @@ class HubServer:
         if journal is not None:
             journal.end()
 
-    def _from_client(self, identity: bytes, header: bytes, frames: list[Any]) -> None:
+    def _from_client(self, identity: bytes, header: bytes, frames: Sequence[Any]) -> None:
         message = m.decode_from_client(header)
         session = self.clients.speakers.get(identity)
         if isinstance(message, m.Hello):
             self.clients.hello(identity, message)
         elif session is None:
-            self.dropped += 1
+            self._dropped += 1
         elif isinstance(message, m.Submit):
             self._submit(session, message, header, frames)
         elif isinstance(message, m.Abort):
@@ -246,7 +243,9 @@ class HubServer:
         else:
             self.clients.gone(session)
 
-    def _submit(self, session: str, message: m.Submit, header: bytes, frames: list[Any]) -> None:
+    def _submit(
+        self, session: str, message: m.Submit, header: bytes, frames: Sequence[Any]
+    ) -> None:
         journal = self.journal
         if journal is not None and not journal.begin(
             SUBMIT, session, message.number, header, frames
@@ -296,13 +295,7 @@ class HubServer:
         self, engine: EngineState, header: bytes, frames: Sequence[Any] = ()
     ) -> bool:
         """Send to an engine; when it is gone (False), the nursery tells what happened to it."""
-        try:
-            send_to(self._engines, engine.identity, header, frames)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            return False
-        return True
+        return self._engines.send(engine.identity, header, frames)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -313,10 +306,9 @@ class HubServer:
             self.send_to_engine(engine, m.encode(m.Stop()))
         self.clients.tell(m.Closing("the cluster was stopped"))
         self.keeper.close()
-        self.gate.close()
         self._clients.close(linger=500)
         self._engines.close(linger=0)
-        self._context.term()
+        self.gate.close()
         self.durability.close()
         remove_folder(self.folder)
 
@@ -324,6 +316,11 @@ class HubServer:
         """Send what must leave before the news of this turn, after the news of the turn so far."""
         self.clients.send_news()
         self.clients.send(session, message)
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were malformed, or of nobody who is known."""
+        return self._dropped + self._clients.malformed + self._engines.malformed
 
     def cluster_file(self) -> ClusterFile:
         """What clients need to find this cluster."""

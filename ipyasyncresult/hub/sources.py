@@ -5,17 +5,17 @@ from __future__ import annotations
 from socket import socket
 from typing import Any
 
-import zmq
+from ipyasyncresult.wire.sockets import make_poll
 
 __all__ = ["Sources"]
 
 
 class Sources:
-    """For :func:`~ipyasyncresult.wire.sockets.poll`.
+    """Doors, descriptors, and the line to the nursery, which may change.
 
     Parameters
     ----------
-    *sockets : zmq.Socket or int
+    *handles : int or zmq.Socket
         Always waited for, in the order in which they get their turn.
 
     Attributes
@@ -24,18 +24,18 @@ class Sources:
         To the nursery, waited for, too.
     watched : int
         Its file descriptor.
-    polled : list
-        All of them, as the poll wants them.
+    poll : callable
+        Waits so many milliseconds for any of them, and tells which are ready.
     """
 
-    def __init__(self, *sockets: Any) -> None:
+    def __init__(self, *handles: Any) -> None:
         self.line: socket | None = None
         self.watched = -1
-        self._always = [(one, int(zmq.POLLIN)) for one in sockets]
-        self.polled = self._always
+        self._always = handles
+        self.poll = make_poll(handles)
 
     def follow(self, line: socket) -> None:
         """There is another nursery, or for now none: this is the line to it."""
         self.line = line
         self.watched = line.fileno()
-        self.polled = [*self._always, (self.watched, int(zmq.POLLIN))]
+        self.poll = make_poll([*self._always, self.watched])

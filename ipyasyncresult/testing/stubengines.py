@@ -20,12 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import zmq
-
 from ipyasyncresult._version import __version__
 from ipyasyncresult.client.cluster import Cluster
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.sockets import Line, make_poll
 from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 
@@ -53,22 +51,20 @@ class StubEngines:
 
     def __init__(self, hub: socket.socket) -> None:
         self._hub = hub
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 100_000)
-        self._poller = zmq.Poller()
-        self._poller.register(hub.fileno(), zmq.POLLIN)
-        self._engines: dict[Any, tuple[int, str]] = {}  # socket -> number and uuid
+        self._engines: dict[Any, tuple[Line, int, str]] = {}  # by handle: line, number and uuid
+        self._poll = make_poll([hub.fileno()])
         self._folder = Path()
         self._unread = b""
 
     def run(self) -> None:
         """Serve until the hub is gone."""
         while True:
-            for source, _ in self._poller.poll():
+            for source, _ in self._poll(-1):
                 if source in self._engines:
-                    self._answer(source)
-                elif not self._listen():
-                    self._context.destroy(linger=0)
+                    self._answer(self._engines[source][0])
+                elif source == self._hub.fileno() and not self._listen():
+                    for line, _, _ in self._engines.values():
+                        line.close()
                     return
 
     # -- as the nursery --------------------------------------------------------------------------
@@ -91,35 +87,39 @@ class StubEngines:
         self._hub.sendall(json.dumps(notice).encode() + b"\n")
 
     def _start(self, engine_id: int, uuid: str) -> None:
-        engine = make_socket(self._context, zmq.DEALER, uuid.encode())
-        connect_to_hub(engine, self._folder, "engines")
-        self._engines[engine] = engine_id, uuid
-        self._poller.register(engine, zmq.POLLIN)
+        line = connect_to_hub(self._folder, "engines", uuid.encode())
+        self._engines[line.handle] = line, engine_id, uuid
+        self._note_sources()
         self._tell("forked", engine_id, uuid, pid=0)
         hello = m.Register(engine_id, uuid, 0, m.PROTOCOL, __version__, python_version())
-        send(engine, m.encode(hello))
+        line.send(m.encode(hello))
+
+    def _note_sources(self) -> None:
+        self._poll = make_poll([self._hub.fileno(), *self._engines])
 
     def _kill(self, uuid: str) -> None:
         """Whatever the signal: there is no process that could take it in another way."""
-        for engine, (engine_id, name) in list(self._engines.items()):
+        for handle, (line, engine_id, name) in list(self._engines.items()):
             if name == uuid:
-                self._poller.unregister(engine)
-                engine.close()
-                del self._engines[engine]
+                del self._engines[handle]
+                self._note_sources()
+                line.close()
                 self._tell("exited", engine_id, uuid, begun=1 << 62, stderr="", signal="SIGKILL")
 
     # -- as an engine ----------------------------------------------------------------------------
 
-    def _answer(self, engine: Any) -> None:
+    def _answer(self, line: Line) -> None:
         items: list[Any] = []
-        while waiting(engine):
-            message = m.decode_to_engine(receive(engine)[0])
+        for header, _ in line.take():
+            message = m.decode_to_engine(header)
             if isinstance(message, m.Run):
                 items += _results(message)
             elif isinstance(message, m.Recall):  # everything was done when it came
                 items.append(m.Returned([], message.msg_ids or []))
         if items:
-            send(engine, m.encode(m.Stream(items)))
+            line.send(m.encode(m.Stream(items)))
+        while not line.flush():
+            line.wait_for_room()
 
 
 def _results(message: m.Run) -> Iterator[m.Finished]:

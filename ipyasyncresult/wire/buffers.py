@@ -250,5 +250,7 @@ class BufferList:
         for one in self._received:
             if hasattr(one, "buffer"):  # zmq.Frame
                 yield one.buffer
+            elif isinstance(one, memoryview):
+                yield one
             else:
                 yield from one

@@ -37,7 +37,6 @@ __all__ = [
     "read_cluster_file",
     "remove_folder",
     "runtime_folder",
-    "socket_url",
     "state_folder",
     "state_root",
     "write_cluster_file",
@@ -180,11 +179,6 @@ def state_folder(cluster_id: str, *, create: bool = False) -> Path:
     elif folder.exists():
         check_private(folder)
     return folder
-
-
-def socket_url(folder: Path, name: str) -> str:
-    """ZeroMQ address of a socket: ``clients`` or ``engines``."""
-    return f"ipc://{folder / name}"
 
 
 def write_cluster_file(folder: Path, described: ClusterFile) -> None:

@@ -1,127 +1,110 @@
-"""ZeroMQ sockets as this package uses them: one header frame, then frames without copies."""
+"""What hub, engines and clients send messages with, whichever way these travel.
+
+On one machine over Unix sockets (``wire/localsockets.py``), over TCP by ZeroMQ
+(``wire/tcpsockets.py``).
+"""
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-import zmq
-
-__all__ = [
-    "COPY_BELOW",
-    "MAX_FRAMES",
-    "make_socket",
-    "poll",
-    "receive",
-    "receive_from",
-    "send",
-    "send_to",
-    "waiting",
-]
-
-# Plain numbers: arithmetic on the enums costs more than the calls that they are for.
-_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
-_POLLIN = int(zmq.POLLIN)
-# What is under the Python of pyzmq's Socket and Poller: a task meets it eight times on its way, and
-# after each wake-up a call of a Python function costs two microseconds.
-_send: Any = zmq.backend.Socket.send
+__all__ = ["MAX_FRAMES", "Door", "Line", "make_poll"]
 
 MAX_FRAMES = 1 << 20
 """Frames that a message may have: a hundred times what a large map of arrays needs."""
-COPY_BELOW = 65_536
-"""Bytes; smaller frames are copied, which is cheaper than keeping track of them."""
 
 
-def make_socket(context: zmq.Context[Any], kind: int, identity: bytes | None = None) -> Any:
-    """A ROUTER or DEALER that never drops silently and never keeps a process from ending."""
-    socket = context.socket(kind)
-    socket.linger = 0
-    socket.sndhwm = socket.rcvhwm = 0
-    socket.copy_threshold = COPY_BELOW
-    if identity is not None:
-        socket.identity = identity
-    if kind == zmq.ROUTER:
-        socket.router_mandatory = True
-    else:
-        socket.reconnect_ivl = 5  # ms; the other side is on this machine
-        socket.reconnect_ivl_max = 500
-    return socket
+class Line(Protocol):
+    """One end of a connection: a client's or an engine's, to the hub.  One thread at a time.
 
-
-poll: Callable[[list[tuple[Any, int]], int], list[tuple[Any, int]]] = zmq.zmq_poll
-"""Those of the sockets and file descriptors on which something is there, in the order given.
-
-Waits so many milliseconds at most; -1: for ever.
-"""
-
-
-def waiting(socket: Any) -> bool:
-    """Whether a message is there.
-
-    A ``recv`` that raises costs eight times as much, asking for the option ``EVENTS`` twice.
+    Attributes
+    ----------
+    handle : int or zmq.Socket
+        For :func:`make_poll`; another one after each `connect`.
+    lost : bool
+        The hub is gone: to `connect` again is up to the owner.
+    unsent : sequence
+        What was sent and did not fit.
+    over_tcp : bool
     """
-    return bool(poll([(socket, _POLLIN)], 0))
+
+    over_tcp: bool
+    lost: bool
+    handle: Any
+    unsent: Sequence[Any]
+
+    def connect(self) -> bool:
+        """Try once to reach the hub; whether it listens."""
+
+    def take(self) -> Sequence[tuple[bytes, Sequence[Any]]]:
+        """Header and frames of the messages that are there, as many as one look brings."""
+
+    def send(self, header: bytes, frames: Sequence[Any] = ()) -> Any:
+        """Send a message, never waiting.
+
+        Returns None when its buffers may change already, else a ``zmq.MessageTracker`` or the
+        like.
+        """
+
+    def wait_for_room(self, milliseconds: int = -1) -> None:
+        """Wait until more can be sent, or so long at most."""
+
+    def flush(self) -> bool:
+        """Send what is unsent, as much as fits now; whether that was all."""
+
+    def close(self, linger: int = 0) -> None:
+        """Close it; what is unsent may take so many milliseconds to leave."""
 
 
-def receive(socket: Any) -> tuple[bytes, list[Any]]:
-    """Header and further frames of the next message of a DEALER that has one.
+class Door(Protocol):
+    """Where the hub listens, and those who came.  The hub's thread only.
 
-    Frames come as zmq.Frame, uncopied.
+    Attributes
+    ----------
+    handle : int or zmq.Socket
+        For :func:`make_poll`.
+    malformed : int
+        How often somebody sent what is no message.
+    quiet : bool
+        At the last look nothing was there, also no part of a message.
     """
-    header = socket.recv(_NOBLOCK, copy=False)  # it knows whether there are more
-    return header.bytes, _rest(socket) if header.more else []
+
+    handle: Any
+    malformed: int
+    quiet: bool
+
+    def take(self) -> Sequence[tuple[bytes, bytes, Sequence[Any]]]:
+        """Messages that are there, as many as one look brings: who sent it, header, frames."""
+
+    def send(self, identity: bytes, header: bytes, frames: Sequence[Any] = ()) -> bool:
+        """Send to a peer, never waiting; False when nobody of that identity is connected."""
+
+    def close(self, linger: int = 0) -> None:
+        """Close it; what is unsent may take so many milliseconds to leave."""
 
 
-def receive_from(socket: Any) -> tuple[bytes, bytes, list[Any]]:
-    """As :func:`receive` for a ROUTER: who sent it, header, frames.
+def make_poll(
+    handles: Sequence[Any], room: int | None = None
+) -> Callable[[int], list[tuple[Any, int]]]:
+    """A function that waits so many milliseconds at most (-1: for ever), and tells which are ready.
 
-    Raises
-    ------
-    IndexError
-        When there are too many frames; they are gone then.
+    Parameters
+    ----------
+    handles : sequence
+        Of lines and doors, and file descriptors.
+    room : int, optional
+        Of a line that has something unsent: ready as soon as it can send more.
     """
-    identity = socket.recv(_NOBLOCK)
-    header = socket.recv(_NOBLOCK, copy=False)  # always there: no peer can send less than a frame
-    if not header.more:
-        return identity, header.bytes, []
-    frames = _rest(socket)
-    if len(frames) > MAX_FRAMES:
-        raise IndexError(f"a message of more than {MAX_FRAMES} frames")
-    return identity, header.bytes, frames
+    if all(type(one) is int for one in handles):
+        poller = select.poll()
+        for one in handles:
+            poller.register(one, select.POLLIN)
+        if room is not None:
+            poller.register(room, select.POLLOUT)
+        return poller.poll
+    import zmq
 
-
-def _rest(socket: Any) -> list[Any]:
-    frames: list[Any] = []
-    more = True
-    while more:
-        frame = socket.recv(_NOBLOCK, copy=False)
-        if len(frames) <= MAX_FRAMES:  # the rest is read and dropped
-            frames.append(frame)
-        more = frame.more
-    return frames
-
-
-def send(socket: Any, header: bytes, frames: Sequence[Any] = (), *, track: bool = False) -> Any:
-    """Send a header and its frames as one message; large frames without a copy.
-
-    Returns a ``zmq.MessageTracker`` with `track`: until it is done, the buffers must not change.
-    """
-    if not frames:
-        _send(socket, header)
-        return None
-    return socket.send_multipart([header, *frames], copy=False, track=track)
-
-
-def send_to(socket: Any, identity: bytes, header: bytes, frames: Sequence[Any] = ()) -> None:
-    """As :func:`send` for a ROUTER.
-
-    Raises
-    ------
-    zmq.ZMQError
-        With EHOSTUNREACH when nobody of that identity is connected.
-    """
-    if frames:
-        socket.send_multipart([identity, header, *frames], copy=False)
-    else:
-        _send(socket, identity, _SNDMORE)
-        _send(socket, header)
+    sources = [(one, int(zmq.POLLIN)) for one in handles]
+    return lambda milliseconds: zmq.zmq_poll(sources, milliseconds)

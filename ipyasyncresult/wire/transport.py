@@ -1,4 +1,4 @@
-"""How the hub is reached: Unix sockets by default, TCP with CURVE on request.
+"""How the hub is reached: Unix sockets by default, TCP with CURVE (by ZeroMQ) on request.
 
 ::
 
@@ -14,13 +14,16 @@ in libzmq, nowhere else: not in settings, arguments, the environment, logs or me
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import zmq
 
-from ipyasyncresult.wire.runtime import RuntimeFolderError, check_private, socket_url
+from ipyasyncresult.wire.localsockets import LocalLine
+from ipyasyncresult.wire.runtime import RuntimeFolderError, check_private
+from ipyasyncresult.wire.sockets import Line
 
 __all__ = [
     "MAX_FRAME",
@@ -44,6 +47,11 @@ MAX_FRAME = (1 << 31) + (1 << 26)
 result may have by default."""
 HANDSHAKE_SECONDS = 10
 """Seconds that a peer has to prove who it is."""
+
+_LISTENS_SECONDS = 10.0
+"""Seconds that a hub of this machine may take to listen."""
+_LOOK = 0.005
+"""Seconds between two looks whether it does."""
 
 _DOORS = "tcp.json"
 _EVERYWHERE = frozenset({"", "*", "0", "0.0.0.0", "::", "[::]"})  # noqa: S104  these are refused
@@ -89,8 +97,11 @@ def check_transport(transport: str, interface: str) -> str:
             "interface must be the name or the address of one interface, as '127.0.0.1' or 'eth0', "
             f"not {interface!r}"
         )
-    if transport == "tcp" and not zmq.has("curve"):
-        raise ValueError("transport='tcp' needs a libzmq with CURVE, and this one has none")
+    if transport == "tcp":
+        import zmq  # who stays on this machine does without it
+
+        if not zmq.has("curve"):
+            raise ValueError("transport='tcp' needs a libzmq with CURVE, and this one has none")
     return "127.0.0.1" if interface == "localhost" else interface
 
 
@@ -102,6 +113,8 @@ def make_keys(folder: Path, role: str) -> KeyPair:
     path = _key_file(folder, role)
     if path.exists():
         return read_keys(folder, role)
+    import zmq
+
     public, secret = zmq.curve_keypair()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -160,24 +173,39 @@ def read_doors(folder: Path) -> Doors | None:
         return None
 
 
-def connect_to_hub(socket: Any, folder: Path, name: str) -> bool:
-    """Connect to the hub's socket ``clients`` or ``engines``; whether that goes over TCP.
+def connect_to_hub(
+    folder: Path, name: str, identity: bytes, lives: Callable[[], bool] = lambda: True
+) -> Line:
+    """A line to the hub's door ``clients`` or ``engines``.
+
+    As long as the hub `lives`, it has some time to begin to listen.
 
     Raises
     ------
     RuntimeFolderError
         When the files of a cluster on TCP are not private, or the key is not there.
+    ConnectionRefusedError
+        When nobody listens there.
     """
     doors = read_doors(folder)
     if doors is None:
-        socket.connect(socket_url(folder, name))
-        return False
+        local = LocalLine(folder / name, identity)
+        deadline = time.monotonic() + _LISTENS_SECONDS
+        while not local.connect():
+            if not lives() or time.monotonic() > deadline:
+                raise ConnectionRefusedError(f"no hub listens in {folder}")
+            time.sleep(_LOOK)
+        return local
+    from ipyasyncresult.wire.tcpsockets import TcpLine
+
     keys = read_keys(folder, ROLES[name])
+    line = TcpLine(identity)
+    socket = line.socket
     socket.curve_serverkey = doors.hub_key.encode()
     socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
     socket.handshake_ivl = HANDSHAKE_SECONDS * 1000
     socket.connect(getattr(doors, name))
-    return True
+    return line
 
 
 def serve_with_keys(socket: Any, keys: KeyPair, name: str, max_frame: int = MAX_FRAME) -> None:

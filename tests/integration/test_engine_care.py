@@ -112,7 +112,7 @@ def test_a_wrong_signal_is_refused(client: ipar.Client) -> None:
 def test_a_kill_lets_the_results_of_earlier_tasks_arrive_first(
     client: ipar.Client, new_gate: NewGate
 ) -> None:
-    """The engine runs the next task while ZeroMQ still sends what the last one returned."""
+    """The engine runs the next task while what the last one returned is still on its way."""
     started, never = new_gate("started"), new_gate("never")
 
     def step(size: int, started: Gate | None = None, never: Gate | None = None) -> str:

@@ -20,7 +20,8 @@ import zmq
 import ipyasyncresult as ipar
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import RuntimeFolderError, cluster_folder
-from ipyasyncresult.wire.sockets import make_socket
+from ipyasyncresult.wire.sockets import make_poll
+from ipyasyncresult.wire.tcpsockets import TcpDoor
 from ipyasyncresult.wire.transport import connect_to_hub, read_doors, read_keys
 from ipyasyncresult.wire.versions import python_version
 from tests.integration.conftest import hub_of, processes_of
@@ -132,7 +133,9 @@ def new_socket() -> Iterator[NewSocket]:
     made: list[Any] = []
 
     def make(kind: int, identity: bytes | None = None) -> Any:
-        made.append(make_socket(context, kind, identity))
+        made.append(context.socket(kind))
+        if identity is not None:
+            made[-1].identity = identity
         return made[-1]
 
     yield make
@@ -193,14 +196,14 @@ def test_a_peer_without_the_key_for_this_door_is_turned_away(
     )
 
 
-def test_the_right_key_is_let_in(client: ipar.Client, new_socket: NewSocket) -> None:
+def test_the_right_key_is_let_in(client: ipar.Client) -> None:
     """The test above would find anybody turned away."""
-    dealer = new_socket(zmq.DEALER, b"Cwelcome")
-    connect_to_hub(dealer, folder_of(client), "clients")
-    dealer.send(hello())
-    assert dealer.poll(SOON * 1000)
-    assert isinstance(m.decode_from_hub(dealer.recv()), m.Welcome)
-    dealer.send(m.encode(m.Goodbye()))
+    line = connect_to_hub(folder_of(client), "clients", b"Cwelcome")
+    line.send(hello())
+    assert make_poll([line.handle])(int(SOON * 1000))
+    assert isinstance(m.decode_from_hub(line.take()[0][0]), m.Welcome)
+    line.send(m.encode(m.Goodbye()))
+    line.close(linger=1000)
 
 
 def test_noise_at_the_ports_hurts_nobody(client: ipar.Client) -> None:
@@ -235,31 +238,35 @@ def test_noise_at_the_ports_hurts_nobody(client: ipar.Client) -> None:
     assert log.count("turned away") <= 10
 
 
-def test_an_oversized_message_costs_its_sender_the_connection(new_socket: NewSocket) -> None:
+def test_an_oversized_message_costs_its_sender_the_connection() -> None:
     """Also of one that has the key; checked on a socket with a small limit."""
     from ipyasyncresult.hub.gate import Gate
 
     folder = cluster_folder("oversized", create=True)
     try:
-        clients, engines = (new_socket(zmq.ROUTER) for _ in range(2))
-        gate = Gate(clients.context, folder, "127.0.0.1", max_frame=1000)
+        context: zmq.Context[Any] = zmq.Context()
+        gate = Gate(context, folder, "127.0.0.1", max_frame=1000)
+        clients, engines = TcpDoor(context), TcpDoor(context)
         gate.open(clients, engines)
-        dealer = new_socket(zmq.DEALER, b"me")
-        connect_to_hub(dealer, folder, "clients")
+        line = connect_to_hub(folder, "clients", b"me")
+        poll = make_poll([clients.handle])
 
         def arrived() -> bool:
             gate.take_in()
-            return bool(clients.poll(10))
+            return bool(poll(10))
 
-        dealer.send(b"x" * 900)
+        line.send(b"x" * 900)
         wait_until(arrived)
-        assert clients.recv_multipart() == [b"me", b"x" * 900]
-        dealer.send(b"x" * 1100)
+        assert clients.take() == [(b"me", b"x" * 900, [])]
+        line.send(b"x" * 1100)
         wait_until(lambda: arrived() or gate.accepted > 1)  # cut off, and back again
-        assert not clients.poll(0)
-        dealer.send(b"small")
+        assert not poll(0)
+        line.send(b"small")
         wait_until(arrived)
-        assert clients.recv_multipart() == [b"me", b"small"]
+        assert clients.take() == [(b"me", b"small", [])]
+        line.close()
+        clients.close()
+        engines.close()
         gate.close()
     finally:
         for path in folder.iterdir():

@@ -1,17 +1,18 @@
-"""Who receives: callers that wait, or else the I/O thread.  No process, inproc sockets only."""
+"""Who receives: callers that wait, or else the I/O thread.  No process, a socket pair only."""
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
-import zmq
 
 from ipyasyncresult.client import receiving
 from ipyasyncresult.client.interrupts import HeldInterrupts
@@ -25,21 +26,23 @@ class Line:
     """A socket pair with a receiver at one end, which notes what came and in which thread."""
 
     def __init__(self) -> None:
-        self.context: zmq.Context[Any] = zmq.Context()
-        self.far = self.context.socket(zmq.PAIR)
-        self.near: Any = self.context.socket(zmq.PAIR)
-        self.far.bind("inproc://line")
-        self.near.connect("inproc://line")
+        self.far, self.near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.near.setblocking(False)
+        self.handle = self.near.fileno()
+        self.lost = False
         self.got: list[bytes] = []
         self.threads: list[str] = []
         self.on_message: Callable[[bytes], object] = lambda _: None
         self.ended: list[bool] = []
-        self.receiver = Receiver(self.near, self.take_in, os.getpid())
+        self.receiver = Receiver(cast("Any", self), self.take_in, os.getpid())
 
     def take_in(self, _there: bool) -> bool:
         self.ended.append(self.receiver.hub_gone)
-        while self.near.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            data = self.near.recv(zmq.NOBLOCK)
+        while select.select([self.near], [], [], 0)[0]:
+            data = self.near.recv(1000)
+            if not data:
+                self.lost = True
+                break
             self.got.append(data)
             self.threads.append(threading.current_thread().name)
             self.receiver.notify()
@@ -58,9 +61,8 @@ class Line:
 
     def close(self) -> None:
         self.end_receiver()
-        for socket in (self.near, self.far):
-            socket.close(linger=0)
-        self.context.term()
+        self.near.close()
+        self.far.close()
 
 
 @pytest.fixture
@@ -156,7 +158,11 @@ def test_a_caller_that_is_done_hands_over_to_the_next(
 
 
 def test_what_waits_to_be_sent_leaves_before_anybody_sleeps(line: Line) -> None:
-    line.receiver.flush = lambda: line.far.send(b"answer")
+
+    def flush() -> None:
+        line.far.send(b"answer")
+
+    line.receiver.flush = flush
     assert line.receiver.wait(line.has(b"answer"), LONG)
 
 
@@ -238,9 +244,9 @@ def test_the_io_thread_outlives_an_error(served: Line, caplog: pytest.LogCapture
 def test_whoever_sleeps_in_poll_comes_round_when_woken(line: Line) -> None:
     came_round = threading.Semaphore(0)
 
-    def flush_old() -> float | None:
+    def flush_old() -> tuple[float | None, Any]:
         came_round.release()
-        return None
+        return None, None
 
     line.receiver.flush_old = flush_old
     line.receiver.start()

@@ -20,7 +20,6 @@ from ipyasyncresult.wire.runtime import (
     read_cluster_file,
     remove_folder,
     runtime_folder,
-    socket_url,
     write_cluster_file,
 )
 
@@ -155,7 +154,3 @@ def test_a_damaged_description_is_none(base: Path, content: bytes) -> None:
     folder = cluster_folder("a", create=True)
     (folder / "cluster.json").write_bytes(content)
     assert read_cluster_file(folder) is None
-
-
-def test_sockets_are_files_in_the_folder(base: Path) -> None:
-    assert socket_url(base, "clients") == f"ipc://{base}/clients"

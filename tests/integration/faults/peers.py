@@ -6,34 +6,67 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import zmq
-
 from ipyasyncresult._version import __version__
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.runtime import cluster_folder, socket_url
-from ipyasyncresult.wire.sockets import make_socket, receive, send, waiting
+from ipyasyncresult.wire.runtime import cluster_folder
+from ipyasyncresult.wire.sockets import make_poll
+from ipyasyncresult.wire.transport import connect_to_hub
 from ipyasyncresult.wire.versions import python_version
 
-__all__ = ["Intruder", "answer_of", "intruder", "puppets_of", "swallow"]
+__all__ = ["Intruder", "Peer", "intruder", "puppets_of"]
+
+
+class Peer:
+    """One connection to a hub: what may be sent there is anything."""
+
+    def __init__(self, folder: Path, name: str, identity: bytes) -> None:
+        self.line = connect_to_hub(folder, name, identity)
+        self._poll = make_poll([self.line.handle])
+        self._heard: deque[tuple[bytes, Sequence[Any]]] = deque()
+
+    def send(self, header: bytes, frames: Sequence[Any] = ()) -> None:
+        """Send a message, and wait until the hub has it."""
+        self.line.send(header, frames)
+        while not self.line.flush():
+            self.line.wait_for_room()
+
+    def answer(self, timeout: float = 30.0) -> tuple[bytes, Sequence[Any]]:
+        """The next message that comes."""
+        deadline = time.monotonic() + timeout
+        while not self._heard:
+            assert self._poll(max(0, int((deadline - time.monotonic()) * 1000))), "no answer came"
+            self._heard += self.line.take()
+            assert not self.line.lost, "it was turned away"
+        return self._heard.popleft()
+
+    def heard(self) -> bool:
+        """Whether something came."""
+        self._heard += self.line.take()
+        return bool(self._heard)
+
+    def swallow(self) -> None:
+        """Take in what is there, and forget it."""
+        while self.heard():
+            self._heard.clear()
 
 
 class Intruder:
-    """Raw sockets of a hub: what may be sent there is anything."""
+    """Connects to a hub as often as it likes."""
 
     def __init__(self, cluster_id: str) -> None:
         self._folder = cluster_folder(cluster_id)
-        self._context: zmq.Context[Any] = zmq.Context()
+        self._peers: list[Peer] = []
         self.session = secrets.token_hex(6)
 
-    def open(self, name: str, identity: bytes) -> Any:
-        """A socket to where the hub listens: for ``clients`` or for ``engines``."""
-        socket = make_socket(self._context, zmq.DEALER, identity)
-        socket.connect(socket_url(self._folder, name))
-        return socket
+    def open(self, name: str, identity: bytes) -> Peer:
+        """A connection to where the hub listens: for ``clients`` or for ``engines``."""
+        self._peers.append(Peer(self._folder, name, identity))
+        return self._peers[-1]
 
     def hello(self, **other: Any) -> m.Hello:
         told = {
@@ -45,26 +78,15 @@ class Intruder:
         }
         return m.Hello(**{**told, **other})
 
-    def introduce(self, **other: Any) -> tuple[Any, Any]:
-        """Say hello as a client does; the socket and the hub's answer."""
-        socket = self.open("clients", b"C" + self.session.encode())
-        send(socket, m.encode(self.hello(**other)))
-        return socket, m.decode_from_hub(answer_of(socket)[0])
+    def introduce(self, **other: Any) -> tuple[Peer, Any]:
+        """Say hello as a client does; the connection and the hub's answer."""
+        peer = self.open("clients", b"C" + self.session.encode())
+        peer.send(m.encode(self.hello(**other)))
+        return peer, m.decode_from_hub(peer.answer()[0])
 
     def close(self) -> None:
-        self._context.destroy(linger=2000)
-
-
-def answer_of(socket: Any, timeout: float = 30.0) -> tuple[bytes, list[Any]]:
-    """The next message that comes."""
-    assert socket.poll(int(timeout * 1000)), "no answer came"
-    return receive(socket)
-
-
-def swallow(socket: Any) -> None:
-    """Take in what is there, and forget it."""
-    while waiting(socket):
-        receive(socket)
+        for peer in self._peers:
+            peer.line.close(linger=2000)
 
 
 @contextlib.contextmanager

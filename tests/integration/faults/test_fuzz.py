@@ -11,22 +11,23 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import zmq
 
 import ipyasyncresult as ipar
 from ipyasyncresult.hub.nanny import Nanny
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.wire.sockets import make_socket, receive_from, send, send_to, waiting
+from ipyasyncresult.wire.localsockets import LocalDoor
+from ipyasyncresult.wire.sockets import make_poll
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
 from tests.integration.conftest import hub_of
 from tests.integration.faults.conftest import SOON
-from tests.integration.faults.peers import answer_of, intruder, puppets_of, swallow
+from tests.integration.faults.peers import Peer, intruder, puppets_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -51,17 +52,16 @@ class Fuzz:
         self.good = good
         self.decode = decode
 
-    def draw(self) -> list[bytes]:
-        """The parts of a message; never one that means what it says."""
+    def draw(self) -> tuple[bytes, list[bytes]]:
+        """Header and frames of a message; never one that means what it says."""
         while True:
             header = self.random.choice([self.noise, self.damaged, self.damaged, self.shuffled])()
             if not self.is_wish(header):
                 break
-        parts = [header]
-        parts += [self.noise() for _ in range(self.random.choice([0, 0, 0, 1, 3]))]
+        frames = [self.noise() for _ in range(self.random.choice([0, 0, 0, 1, 3]))]
         if self.random.random() < 0.02:
-            parts.insert(0, b"")
-        return parts
+            return b"", [header, *frames]
+        return header, frames
 
     def noise(self) -> bytes:
         return self.random.randbytes(self.random.choice([0, 1, 2, 8, 64, 500]))
@@ -153,9 +153,9 @@ def test_noise_of_a_client_is_dropped_and_counted_and_costs_nothing() -> None:
         fuzz = Fuzz(SEED + 1, good_from_clients(other.session), m.decode_from_client)
         before = None
         for number in range(COUNT // 3):
-            socket.send_multipart(fuzz.draw())
+            socket.send(*fuzz.draw())
             if number % BATCH == 0:
-                swallow(socket)
+                socket.swallow()
                 client._connection.ask("status")  # and so the hub keeps up
                 if before is None and number >= COUNT // 9:
                     before = Watched(hub_of(client))
@@ -201,7 +201,7 @@ def test_good_messages_with_absurd_contents_do_no_harm() -> None:
         ]
         for number, fields in enumerate(tasks):
             given = {"msg_id": f"{other.session}-{number}", "function": 0, "arguments": three}
-            send(socket, m.encode(m.Submit([absolute], [m.Task(**{**given, **fields})])))
+            socket.send(m.encode(m.Submit([absolute], [m.Task(**{**given, **fields})])))
         questions: list[tuple[str, dict[str, Any]]] = [
             ("resubmit", {"again": {failed.msg_ids[0]: 5}}),
             ("resubmit", {"again": {failed.msg_ids[0]: failed.msg_ids[0]}}),
@@ -221,13 +221,13 @@ def test_good_messages_with_absurd_contents_do_no_harm() -> None:
             ("status", {"session": "somebody else's"}),
         ]
         for request, (question, about) in enumerate(questions):
-            send(socket, m.encode(m.Ask(request, question, about)))
+            socket.send(m.encode(m.Ask(request, question, about)))
         for number in (0, 999, -1, 1 << 40):  # signals that there are none
-            send(socket, m.encode(m.Interrupt(100, ["unknown"], [0, 1, 77, -1], number)))
-        send(socket, m.encode(m.Abort(200, ["", "unknown", *failed.msg_ids] * 3)))
-        send(socket, m.encode(m.Ask(300, "status", {})))
+            socket.send(m.encode(m.Interrupt(100, ["unknown"], [0, 1, 77, -1], number)))
+        socket.send(m.encode(m.Abort(200, ["", "unknown", *failed.msg_ids] * 3)))
+        socket.send(m.encode(m.Ask(300, "status", {})))
         while True:
-            message = m.decode_from_hub(answer_of(socket)[0])
+            message = m.decode_from_hub(socket.answer()[0])
             if isinstance(message, m.Answer) and message.request == 300:
                 break
         assert client[:].apply_sync(os.getpid) == pids
@@ -249,7 +249,7 @@ def test_noise_of_an_engine_is_dropped_and_counted_and_costs_nothing(
             engine = other.open("engines", uuid.encode())
             hello = other.hello()
             told = (m.PROTOCOL, hello.package, hello.python)
-            send(engine, m.encode(m.Register(0, uuid, os.getpid(), *told)))
+            engine.send(m.encode(m.Register(0, uuid, os.getpid(), *told)))
             client.wait_for_engines(1, timeout=SOON)
             play(client, engine)
             items: list[Any] = [
@@ -263,9 +263,9 @@ def test_noise_of_an_engine_is_dropped_and_counted_and_costs_nothing(
             fuzz = Fuzz(SEED + 2, good, m.decode_from_engine)
             before = None
             for number in range(COUNT // 3):
-                engine.send_multipart(fuzz.draw())
+                engine.send(*fuzz.draw())
                 if number % BATCH == 0:
-                    swallow(engine)
+                    engine.swallow()
                     client._connection.ask("status")
                     if before is None and number >= COUNT // 9:
                         before = Watched(hub_of(client))
@@ -277,54 +277,70 @@ def test_noise_of_an_engine_is_dropped_and_counted_and_costs_nothing(
         cluster.stop_cluster_sync()
 
 
-def play(client: ipar.Client, engine: Any) -> None:
+def play(client: ipar.Client, engine: Peer) -> None:
     """A task goes its way, with the test as the engine."""
     result = client[0].apply_async(abs, -3)
     while True:
-        message = m.decode_to_engine(answer_of(engine)[0])
+        message = m.decode_to_engine(engine.answer()[0])
         if isinstance(message, m.Run):
             break
     body = dump_arguments((), {})[0]
     for task in message.tasks:
         end = m.Finished(task.msg_id, m.OK, body, 0, time.time(), time.time(), 0.0)
-        send(engine, m.encode(m.Stream([end])))
+        engine.send(m.encode(m.Stream([end])))
     assert result.get(SOON) == ((), {})
 
 
+class Host:
+    """A hub of one engine."""
+
+    def __init__(self, path: Path) -> None:
+        self.door = LocalDoor(path)
+        self._poll = make_poll([self.door.handle])
+        self._said: deque[bytes] = deque()
+        self._identity = b""
+
+    def said(self) -> bytes:
+        """The next header that comes."""
+        deadline = time.monotonic() + SOON
+        while not self._said:
+            assert self._poll(max(0, int((deadline - time.monotonic()) * 1000))), "it says nothing"
+            for identity, header, _ in self.door.take():
+                self._identity = identity
+                self._said.append(header)
+        return self._said.popleft()
+
+    def send(self, header: bytes, frames: Sequence[Any] = ()) -> None:
+        assert self.door.send(self._identity, header, frames)
+        self._said += [said for _, said, _ in self.door.take()]
+
+
 @pytest.fixture
-def lone_engine(tmp_path: Path) -> Iterator[tuple[Any, bytes, psutil.Process]]:
-    """An engine, with the test as its hub: the socket, its name, its process."""
-    context: zmq.Context[Any] = zmq.Context()
-    router = make_socket(context, zmq.ROUTER)
-    router.bind(f"ipc://{tmp_path}/engines")
+def lone_engine(tmp_path: Path) -> Iterator[tuple[Host, psutil.Process]]:
+    """An engine, with the test as its hub, and its process."""
+    host = Host(tmp_path / "engines")
     nanny = Nanny({"folder": str(tmp_path), "import_path": sys.path})
     try:
         nanny.fork(0, "the-engine")
-        identity, header, _ = said(router)
-        hello = m.decode_from_engine(header)
+        hello = m.decode_from_engine(host.said())
         assert isinstance(hello, m.Register)
-        yield router, identity, psutil.Process(hello.pid)
+        yield host, psutil.Process(hello.pid)
     finally:
         nanny.close()
-        context.destroy(linger=0)
-
-
-def said(router: Any) -> tuple[bytes, bytes, list[Any]]:
-    assert router.poll(SOON * 1000), "the engine says nothing"
-    return receive_from(router)
+        host.door.close()
 
 
 def test_noise_of_a_hub_is_dropped_by_the_engine_that_goes_on(
-    lone_engine: tuple[Any, bytes, psutil.Process],
+    lone_engine: tuple[Host, psutil.Process],
 ) -> None:
-    router, identity, process = lone_engine
+    host, process = lone_engine
     absolute = dump_function(abs)
 
     def run(name: str) -> None:
         task = m.Task(name, 0, dump_arguments((-3,), {})[0])
-        send_to(router, identity, m.encode(m.Run([absolute], [task])))
+        host.send(m.encode(m.Run([absolute], [task])))
         while True:
-            message = m.decode_from_engine(said(router)[1])
+            message = m.decode_from_engine(host.said())
             items = message.items if isinstance(message, m.Stream) else []  # it may be asked who
             for item in items:
                 if isinstance(item, m.Finished) and item.msg_id == name:
@@ -338,17 +354,14 @@ def test_noise_of_a_hub_is_dropped_by_the_engine_that_goes_on(
     fuzz = Fuzz(SEED + 3, good, m.decode_to_engine)
     before = None
     for number in range(COUNT // 3):
-        header, *frames = fuzz.draw()
-        send_to(router, identity, header, frames)
+        host.send(*fuzz.draw())
         if number % BATCH == 0:
             run(f"between {number}")
             if before is None and number >= COUNT // 9:
                 before = Watched(process)
     # A function that is not there, frames that are not there.
     for task in (m.Task("c", 5, b""), m.Task("d", -9, b""), m.Task("e", 0, b"", frames=4)):
-        send_to(router, identity, m.encode(m.Run([absolute], [task])))
+        host.send(m.encode(m.Run([absolute], [task])))
     run("last")
-    while waiting(router):
-        receive_from(router)
     assert before is not None
     before.assert_flat()
