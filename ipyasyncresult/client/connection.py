@@ -291,7 +291,7 @@ class Connection(Succession):
             if there and not self.ledger.has_outstanding():
                 break
         if self._receiver.hub_gone and not self.closed:
-            self.closed = f"the hub (pid {self.hub_pid}) died"
+            self.closed = f"the hub (pid {self.hub_pid}) {self._receiver.how_it_ended()}"
         if self.closed:
             self._fail_outstanding()
             return False

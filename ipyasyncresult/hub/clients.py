@@ -103,6 +103,21 @@ class ClientLine:
         if self._journal is not None:
             self._journal.session_gone(session)
 
+    def lines_ended(self, identities: list[bytes]) -> None:
+        """Connections are over, by whoever's doing: empties the list.
+
+        A client that cannot be heard must not go on waiting for results: what it receives from
+        ends, too.  Engines see it by themselves.
+        """
+        for identity in identities:
+            session = self.speakers.get(identity)
+            if session is not None and identity.startswith(b"S"):
+                route = self._routes.get(session)
+                self.gone(session)
+                if route is not None:
+                    self._door.end(route)
+        identities.clear()
+
     def look(self, now: float) -> None:
         """Notice those that died without a word, and whether anybody is here."""
         for session, pid in list(self.sessions.items()):

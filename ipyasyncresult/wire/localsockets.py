@@ -176,6 +176,7 @@ class LocalDoor:
         self._streams: dict[bytes, Stream] = {}  # by identity
         self.malformed = 0
         self.quiet = True
+        self.ended: list[bytes] = []
 
     def take(self) -> list[tuple[bytes, bytes, Sequence[Any]]]:
         """Messages that are there, a few of each peer: who sent it, header, frames."""
@@ -265,6 +266,7 @@ class LocalDoor:
         stream = self._strangers.pop(number, None)
         if stream is None:
             identity, stream = self._peers.pop(number)
+            self.ended.append(identity)
             if self._streams.get(identity) is stream:
                 del self._streams[identity]
         stream.close()
@@ -298,6 +300,12 @@ class LocalDoor:
         del self._streams[identity]
         stream.unsent.clear()
         self._epoll.modify(stream.channel, _IN)
+
+    def end(self, identity: bytes) -> None:
+        """Break off the connection of a peer, which so knows that it is not heard."""
+        stream = self._streams.get(identity)
+        if stream is not None:
+            self._drop(stream.channel.fileno())
 
     def close(self, linger: int = 0) -> None:
         """Close it; what is unsent may take so many milliseconds to leave."""

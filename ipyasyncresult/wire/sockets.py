@@ -69,17 +69,24 @@ class Door(Protocol):
         How often somebody sent what is no message.
     quiet : bool
         At the last look nothing was there, also no part of a message.
+    ended : list of bytes
+        Identities whose connection has ended, and all that they sent is taken.  Who reads it
+        empties it.
     """
 
     handle: Any
     malformed: int
     quiet: bool
+    ended: list[bytes]
 
     def take(self) -> Sequence[tuple[bytes, bytes, Sequence[Any]]]:
         """Messages that are there, as many as one look brings: who sent it, header, frames."""
 
     def send(self, identity: bytes, header: bytes, frames: Sequence[Any] = ()) -> bool:
         """Send to a peer, never waiting; False when nobody of that identity is connected."""
+
+    def end(self, identity: bytes) -> None:
+        """Break off the connection of a peer, which so knows that it is not heard."""
 
     def close(self, linger: int = 0) -> None:
         """Close it; what is unsent may take so many milliseconds to leave."""

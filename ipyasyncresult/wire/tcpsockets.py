@@ -120,6 +120,7 @@ class TcpDoor:
         self.socket.router_mandatory = True
         self.malformed = 0
         self.quiet = True
+        self.ended: list[bytes] = []  # ZeroMQ does not tell: its peers connect again by themselves
 
     def take(self) -> list[tuple[bytes, bytes, Sequence[Any]]]:
         """Messages that are there, so many at most: who sent it, header, frames."""
@@ -149,6 +150,9 @@ class TcpDoor:
                 raise
             return False
         return True
+
+    def end(self, identity: bytes) -> None:
+        """Not over TCP."""
 
     def close(self, linger: int = 0) -> None:
         """Close it; what was sent may take so many milliseconds to leave."""

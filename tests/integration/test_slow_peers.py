@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import ipyasyncresult as ipar
+from ipyasyncresult.errors import HubError
 from tests.conftest import eventually
 from tests.integration.conftest import hub_of
 from tests.integration.test_hub_death import end, kill_hub, persistent
@@ -124,6 +125,7 @@ STOPPED = """
 import sys
 import numpy as np
 import ipyasyncresult as ipar
+from ipyasyncresult.errors import HubError
 
 with ipar.connect(cluster_id=sys.argv[1]) as client:
     result = client.load_balanced_view().map_async(np.zeros, [1_000_000] * 20, chunksize=1)
@@ -158,6 +160,7 @@ CTRL_C = """
 import os, signal, sys, threading, time
 import psutil
 import ipyasyncresult as ipar
+from ipyasyncresult.errors import HubError
 
 with ipar.Cluster(n=1) as client:
     view = client.load_balanced_view()
@@ -185,3 +188,17 @@ def test_ctrl_c_while_the_hub_takes_nothing_loses_nothing(
     script = start_python(CTRL_C, after)
     printed, errors = script.communicate(timeout=60)
     assert printed == "well\n", errors
+
+
+@pytest.mark.parametrize("cluster", ["inline", "lasting"])
+def test_a_client_that_cannot_be_heard_any_more_is_told(
+    cluster: str, request: pytest.FixtureRequest, new_gate: NewGate
+) -> None:
+    """Its line to the hub breaks, the one from the hub would go on."""
+    client: ipar.Client = request.getfixturevalue(cluster)
+    opened = new_gate("opened")
+    result = client[0].apply_async(opened.wait)
+    client._connection._outbox._line._stream.channel.sendall(b"\xff" * 16)  # type: ignore[union-attr]
+    with pytest.raises(HubError, match="broke off the connection"):
+        result.get(SOON)
+    opened.open()

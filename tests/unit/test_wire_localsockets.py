@@ -359,6 +359,25 @@ def test_a_malformed_message_costs_its_sender_the_connection(
     assert take(door, 1) == [(b"header", [])]
 
 
+def test_whose_connection_ended_is_told_when_all_that_was_sent_is_taken(
+    door: LocalDoor, raw: socket.socket, new_line: Callable[[bytes], LocalLine]
+) -> None:
+    raw.sendall(encoded(b"me") + encoded(b"last words"))
+    assert take(door, 1) == [(b"last words", [])]
+    assert door.ended == []
+    raw.sendall(b"\xff" * 16)
+    assert turned_away(door, raw)
+    assert door.ended == [b"me"]
+    other = new_line(b"other")
+    other.send(b"header")
+    assert take(door, 1) == [(b"header", [])]
+    door.end(b"other")
+    door.end(b"nobody")
+    assert not other.take()
+    assert other.lost
+    assert door.ended == [b"me", b"other"]
+
+
 @pytest.mark.parametrize(
     "first",
     [
