@@ -56,6 +56,10 @@ class Entry:
         self.frames = frames
         self.dropped: set[int] = set()  # positions that nobody needs; the hub's thread adds
 
+    def refers(self) -> bool:
+        """Whether a frame is in shared memory."""
+        return any(reference_of(frame) is not None for frame in self.frames)
+
     def size(self) -> int:
         """Bytes to write."""
         return sum([bytes_behind(frame) for frame in self.frames]) + len(self.row.body)
@@ -165,13 +169,12 @@ class StoreWriter:
 
     def _write(self) -> None:
         self._take(_BATCH_BYTES)
-        last = self._unwritten[-1].row.seq if self._unwritten else 0
         try:
             self._delete()
+            self._insert_what_comes_before_arrays()
+            last = self._unwritten[-1].row.seq if self._unwritten else 0
             last = self._keep_arrays() or last
-            self._set_limit()
-            if self._unwritten:
-                self._insert(self._unwritten)
+            self._insert(self._unwritten)
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
             return
@@ -193,6 +196,15 @@ class StoreWriter:
             size += taken[-1].size()
         self._unwritten += taken
         return taken
+
+    def _insert_what_comes_before_arrays(self) -> None:
+        """Copies may take long, or not fit; that a task was given out must be known before."""
+        first = next((i for i, entry in enumerate(self._unwritten) if entry.refers()), 0)
+        if first:
+            head = self._unwritten[:first]
+            self._insert([entry for entry in head if entry.row.seq not in self._cancelled])
+            self._unwritten = self._unwritten[first:]
+            self.stored = head[-1].row.seq
 
     def _keep_arrays(self) -> int:
         """Copy what references lead to; the last row that must be written together with others.
@@ -235,6 +247,9 @@ class StoreWriter:
         self._connection.execute(f"PRAGMA max_page_count = {pages}")
 
     def _insert(self, entries: Sequence[Entry]) -> None:
+        self._set_limit()
+        if not entries:
+            return
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", [entry.row for entry in entries]
