@@ -181,6 +181,8 @@ class StoreWriter:
         if last:
             self.stored = last
             self._unwritten = []
+        for seq in [one for one in tuple(self._cancelled) if one <= self.stored]:
+            self._cancelled.discard(seq)
         if self.problem:
             _log.warning("the store is written again")
             self.problem = ""
