@@ -21,7 +21,7 @@ from typing import Any
 
 from ipyasyncresult.client.codec import WireCodec
 from ipyasyncresult.client.confirming import Confirming
-from ipyasyncresult.client.hubs import find_hub
+from ipyasyncresult.client.hubs import fate_of, find_hub
 from ipyasyncresult.client.nested import NestedWaits, runs_on
 from ipyasyncresult.client.news import Repeats, apply_news
 from ipyasyncresult.client.outbox import Outbox
@@ -291,7 +291,7 @@ class Connection(Succession):
             if there and not self.ledger.has_outstanding():
                 break
         if self._receiver.hub_gone and not self.closed:
-            self.closed = f"the hub (pid {self.hub_pid}) {self._receiver.how_it_ended()}"
+            self.closed = f"the hub (pid {self.hub_pid}) {fate_of(self.hub_pid)}"
         if self.closed:
             self._fail_outstanding()
             return False

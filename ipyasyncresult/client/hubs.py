@@ -13,6 +13,7 @@ from ipyasyncresult.errors import HubError, VersionMismatch
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.wire.runtime import (
     ClusterFile,
+    ends_within,
     is_alive,
     living_cluster,
     read_cluster_file,
@@ -21,11 +22,12 @@ from ipyasyncresult.wire.runtime import (
 from ipyasyncresult.wire.sockets import Line, make_poll
 from ipyasyncresult.wire.versions import python_version
 
-__all__ = ["find_hub", "introduce", "next_hub"]
+__all__ = ["fate_of", "find_hub", "introduce", "next_hub"]
 
 _HELLO_TIMEOUT = 10.0  # seconds
 _PATIENCE = 5.0  # seconds
 _LOOK = 0.02  # seconds
+_LAST_MOMENTS = 0.2  # seconds between the end of a process's connections and its own, at most
 
 
 def find_hub(folder: Path, patience: float = _PATIENCE) -> ClusterFile:
@@ -69,6 +71,13 @@ def next_hub(folder: Path) -> ClusterFile | None:
     if described is None or not living_cluster(described):
         return None
     return described
+
+
+def fate_of(hub_pid: int) -> str:
+    """What became of a hub that is not connected any more."""
+    if ends_within(hub_pid, _LAST_MOMENTS):
+        return "died"
+    return "broke off the connection: its log says why"
 
 
 def introduce(

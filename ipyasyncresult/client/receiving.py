@@ -33,8 +33,6 @@ _PARK = 0.02
 """Seconds that the I/O thread leaves the token to callers after the last one had it."""
 _LIVENESS = 1.0
 """Seconds between two looks whether the hub lives, where the kernel cannot tell by itself."""
-_LAST_MOMENTS = 200
-"""Milliseconds between the end of a process's connections and its own, at most."""
 
 
 class _Waiter:
@@ -215,12 +213,6 @@ class Receiver(Waits):
         except ProcessLookupError:
             return True
         return False
-
-    def how_it_ended(self) -> str:
-        """What became of the hub, which is gone for this client.  Holder of the token only."""
-        if self._pidfd is not None and not make_poll([self._pidfd])(_LAST_MOMENTS):
-            return "broke off the connection: its log says why"
-        return "died"
 
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -59,6 +59,7 @@ class ClientLine:
         self, door: Door, settings: HubSettings, state: HubState, journal: Journal | None
     ) -> None:
         self._door = door
+        door.on_end = self._line_ended
         self._settings = settings
         self._state = state
         self._journal = journal
@@ -103,20 +104,18 @@ class ClientLine:
         if self._journal is not None:
             self._journal.session_gone(session)
 
-    def lines_ended(self, identities: list[bytes]) -> None:
-        """Connections are over, by whoever's doing: empties the list.
+    def _line_ended(self, identity: bytes) -> None:
+        """A connection is over, by whoever's doing.
 
         A client that cannot be heard must not go on waiting for results: what it receives from
-        ends, too.  Engines see it by themselves.
+        ends, too.
         """
-        for identity in identities:
-            session = self.speakers.get(identity)
-            if session is not None and identity.startswith(b"S"):
-                route = self._routes.get(session)
-                self.gone(session)
-                if route is not None:
-                    self._door.end(route)
-        identities.clear()
+        session = self.speakers.get(identity)
+        if session is not None and identity.startswith(b"S"):
+            route = self._routes.get(session)
+            self.gone(session)
+            if route is not None:
+                self._door.end(route)
 
     def look(self, now: float) -> None:
         """Notice those that died without a word, and whether anybody is here."""

@@ -163,8 +163,6 @@ class HubServer:
                     self._dropped += 1
                     if self._dropped < 10:
                         _log.warning("dropped a malformed message: %r", error)
-            if door.ended:
-                self.clients.lines_ended(door.ended)
             if door.quiet or not self.keeper.verdicts:
                 return  # else no verdict before all is read that an engine sent
 

@@ -22,7 +22,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ class LocalDoor:
         self._streams: dict[bytes, Stream] = {}  # by identity
         self.malformed = 0
         self.quiet = True
-        self.ended: list[bytes] = []
+        self.on_end: Callable[[bytes], None] = lambda _: None
 
     def take(self) -> list[tuple[bytes, bytes, Sequence[Any]]]:
         """Messages that are there, a few of each peer: who sent it, header, frames."""
@@ -266,9 +266,9 @@ class LocalDoor:
         stream = self._strangers.pop(number, None)
         if stream is None:
             identity, stream = self._peers.pop(number)
-            self.ended.append(identity)
             if self._streams.get(identity) is stream:
                 del self._streams[identity]
+            self.on_end(identity)
         stream.close()
         if not self._listening:
             self._listening = True

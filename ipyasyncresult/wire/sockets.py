@@ -69,15 +69,14 @@ class Door(Protocol):
         How often somebody sent what is no message.
     quiet : bool
         At the last look nothing was there, also no part of a message.
-    ended : list of bytes
-        Identities whose connection has ended, and all that they sent is taken.  Who reads it
-        empties it.
+    on_end : callable
+        Told the identity of a peer whose connection has ended, when all that it sent was taken.
     """
 
     handle: Any
     malformed: int
     quiet: bool
-    ended: list[bytes]
+    on_end: Callable[[bytes], None]
 
     def take(self) -> Sequence[tuple[bytes, bytes, Sequence[Any]]]:
         """Messages that are there, as many as one look brings: who sent it, header, frames."""

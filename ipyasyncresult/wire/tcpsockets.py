@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -120,7 +120,7 @@ class TcpDoor:
         self.socket.router_mandatory = True
         self.malformed = 0
         self.quiet = True
-        self.ended: list[bytes] = []  # ZeroMQ does not tell: its peers connect again by themselves
+        self.on_end: Callable[[bytes], None]  # never: its peers connect again by themselves
 
     def take(self) -> list[tuple[bytes, bytes, Sequence[Any]]]:
         """Messages that are there, so many at most: who sent it, header, frames."""

@@ -362,12 +362,14 @@ def test_a_malformed_message_costs_its_sender_the_connection(
 def test_whose_connection_ended_is_told_when_all_that_was_sent_is_taken(
     door: LocalDoor, raw: socket.socket, new_line: Callable[[bytes], LocalLine]
 ) -> None:
+    ended: list[bytes] = []
+    door.on_end = ended.append
     raw.sendall(encoded(b"me") + encoded(b"last words"))
     assert take(door, 1) == [(b"last words", [])]
-    assert door.ended == []
+    assert ended == []
     raw.sendall(b"\xff" * 16)
     assert turned_away(door, raw)
-    assert door.ended == [b"me"]
+    assert ended == [b"me"]
     other = new_line(b"other")
     other.send(b"header")
     assert take(door, 1) == [(b"header", [])]
@@ -375,7 +377,7 @@ def test_whose_connection_ended_is_told_when_all_that_was_sent_is_taken(
     door.end(b"nobody")
     assert not other.take()
     assert other.lost
-    assert door.ended == [b"me", b"other"]
+    assert ended == [b"me", b"other"]
 
 
 @pytest.mark.parametrize(
