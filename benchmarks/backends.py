@@ -158,9 +158,9 @@ def measure(name: str, tasks: int, pairs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="of: " + ", ".join(KINDS))
     parser.add_argument("--tasks", type=int, default=300)
     parser.add_argument("--pairs", type=int, default=5)
     arguments = parser.parse_args()
-    for kind in arguments.kinds:
+    for kind in arguments.kinds or KINDS:
         measure(kind, arguments.tasks, arguments.pairs)
