@@ -60,17 +60,7 @@ class _Large:
             part = min(len(start), len(self._open[0]))
             self._open[0][:part] = start[:part]
             start = start[part:]
-            self._advance(part)
-
-    def _advance(self, count: int) -> None:
-        pieces = self._open
-        while count:
-            first = pieces[0]
-            if count < len(first):
-                pieces[0] = first[count:]
-                return
-            count -= len(first)
-            pieces.popleft()
+            _advance(self._open, part)
 
     def read(self, channel: socket.socket) -> Message | None:
         """Receive a few times; the message when it is whole."""
@@ -83,13 +73,24 @@ class _Large:
                 raise
             if not count:
                 raise EOFError
-            self._advance(count)
+            _advance(self._open, count)
             if not self._open:
                 break
         if self._open:
             return None
         header, *frames = self._buffers
         return bytes(header), [frame.toreadonly() for frame in frames]
+
+
+def _advance(pieces: deque[memoryview], count: int) -> None:
+    """Leave out so many bytes at the front."""
+    while count:
+        first = pieces[0]
+        if count < len(first):
+            pieces[0] = first[count:]
+            return
+        count -= len(first)
+        pieces.popleft()
 
 
 def _room(size: int) -> memoryview:
@@ -229,13 +230,7 @@ class Stream:
                 count = self.channel.sendmsg(list(islice(unsent, _VECTOR)), (), _FLAGS)
             except BlockingIOError:
                 return False
-            while count:
-                first = unsent[0]
-                if count < len(first):
-                    unsent[0] = first[count:]
-                    break
-                count -= len(first)
-                unsent.popleft()
+            _advance(unsent, count)
         return True
 
     def close(self, *, mine: bool = True) -> None:

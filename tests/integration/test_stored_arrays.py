@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,10 +22,11 @@ from ipyasyncresult.client.clusters import (
     stored_clusters,
 )
 from ipyasyncresult.errors import EngineError, UnknownTaskError
-from ipyasyncresult.wire.runtime import cluster_folder, read_cluster_file, state_folder
+from ipyasyncresult.wire.runtime import cluster_folder, state_folder
 from ipyasyncresult.wire.sharedfolder import find_arrays_folder
 from tests.conftest import eventually
 from tests.integration.conftest import hub_of
+from tests.integration.test_hub_death import kill_everything, kill_hub
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Gate, NewGate, StartPython
@@ -131,22 +131,6 @@ def in_use(client: ipar.Client) -> list[str]:
 def copies() -> list[Path]:
     """Files of arrays in the store."""
     return list((state_folder(NAME) / "arrays").glob("*"))
-
-
-def kill_hub(client: ipar.Client) -> None:
-    hub = hub_of(client)
-    hub.kill()
-    hub.wait(SOON)
-
-
-def kill_everything(client: ipar.Client) -> None:
-    described = read_cluster_file(cluster_folder(client.cluster_id))
-    assert described is not None
-    nursery, hub = psutil.Process(described.nursery), psutil.Process(described.pid)
-    os.kill(nursery.pid, signal.SIGSTOP)  # it must not start another hub
-    for process in [*nursery.children(), hub, nursery]:
-        process.kill()
-    psutil.wait_procs([hub, nursery], timeout=SOON)
 
 
 def fill(client: ipar.Client) -> str:
