@@ -35,7 +35,7 @@ def main() -> None:
         plot.set_yscale("log")
         plot.set_xlabel(TITLES[axis])
         plot.grid(alpha=0.3)
-        plot.legend(fontsize=8, frameon=False)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
         figure.savefig(IMAGES / f"growth-{axis}.svg", metadata={"Date": None})
         plt.close(figure)
 
