@@ -21,6 +21,12 @@ from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import Status
 
+def live_views():
+    "Without what watches, for one more turn of the thread, the lines of an earlier cell."
+    from ipyasyncresult.core.presenter import presenter
+    from ipyasyncresult.display.background import LiveShow
+    return [show for show, _ in presenter()._background._shows if isinstance(show, LiveShow)]
+
 class Engines:
     "Tasks whose outputs the test makes up, fed from a thread as a client would."
     def __init__(self, count=2):
@@ -258,8 +264,7 @@ def test_a_pending_result_is_live_under_its_cell_until_the_work_ends(kernel: Ker
     assert WIDGET not in first["data"]
     later, seen = kernel.run("""
 (live,) = [t for t in threading.enumerate() if t.name == "ipyasyncresult-live"]
-from ipyasyncresult.core.presenter import presenter
-((show, _),) = presenter()._background._shows
+(show,) = live_views()
 while show._model is None: live.join(0.01)
 for task in range(3): engines.feed(task, end=True)
 live.join()
@@ -289,7 +294,7 @@ def test_progress_goes_on_while_the_cell_does_other_things(kernel: Kernel) -> No
     cell, seen = kernel.run("""
 engines = Engines(2)
 with engines.result.show_live():
-    ((show, _),) = presenter()._background._shows
+    (show,) = live_views()
     while show._model is None: threading.Event().wait(0.01)
     for task in range(2): engines.feed(task, end=True)
 """)
