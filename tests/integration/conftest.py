@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -146,3 +147,16 @@ def processes_of(client: Client) -> list[psutil.Process]:
     """Every process of a cluster: hub, nursery, engines."""
     hub = hub_of(client)
     return [hub, *hub.children(recursive=True)]
+
+
+@pytest.fixture
+def small_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """24 MB for large arrays, in a file system of their own; before whatever starts clusters."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)]
+    if os.getuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount a small tmpfs")
+    monkeypatch.setenv("IPYASYNCRESULT_ARRAYS", str(small))
+    yield
+    subprocess.run(["umount", "-l", str(small)], check=True)

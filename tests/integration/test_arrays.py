@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,23 +201,13 @@ def test_engines_that_die_leave_no_memory(client: Client) -> None:
     assert eventually(lambda: not in_use(client), 10), in_use(client)
 
 
-def test_a_full_file_system_degrades_to_frames_in_messages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)]
-    if os.getuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount a small tmpfs")
-    monkeypatch.setenv("IPYASYNCRESULT_ARRAYS", str(small))
-    try:
-        with Cluster(n=2, arrays_limit=1 << 40) as client:
-            held = [client[0].apply_sync(identity, array(value)) for value in range(6)]
-            held += [client[1].apply_sync(make, value, 8) for value in range(6, 12)]
-            assert all((one == value).all() for value, one in enumerate(held))
-            assert 1 <= len(files_of(client)) <= 2
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
+@pytest.mark.usefixtures("small_shared_memory")
+def test_a_full_file_system_degrades_to_frames_in_messages() -> None:
+    with Cluster(n=2, arrays_limit=1 << 40) as client:
+        held = [client[0].apply_sync(identity, array(value)) for value in range(6)]
+        held += [client[1].apply_sync(make, value, 8) for value in range(6, 12)]
+        assert all((one == value).all() for value, one in enumerate(held))
+        assert 1 <= len(files_of(client)) <= 2
 
 
 @pytest.mark.parametrize("limit", [0, 12 * MB])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,26 +251,18 @@ def test_a_full_disk_costs_no_result_and_no_more_memory_than_the_limit(
     assert eventually(lambda: not in_use(client), SOON)
 
 
+@pytest.mark.usefixtures("small_shared_memory")
 def test_a_full_file_system_in_memory_degrades_to_frames_in_messages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., ipar.Client]
+    start: Callable[..., ipar.Client],
 ) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)]
-    if os.getuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount a small tmpfs")
-    monkeypatch.setenv("IPYASYNCRESULT_ARRAYS", str(small))
-    try:
-        client = start(2, arrays_limit=1 << 40)
-        held = [client[0].apply_sync(identity, array(value)) for value in range(5)]
-        held += [client[1].apply_sync(make, value) for value in range(5, 10)]
-        assert all(is_all(one, value) for value, one in enumerate(held))
-        assert 1 <= len(segments_of(client)) <= 2
-        stored(client)
-        assert is_all(client.get_result(-10).get(SOON), 0)
-        assert is_all(client.get_result(-1).get(SOON), 9)
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
+    client = start(2, arrays_limit=1 << 40)
+    held = [client[0].apply_sync(identity, array(value)) for value in range(5)]
+    held += [client[1].apply_sync(make, value) for value in range(5, 10)]
+    assert all(is_all(one, value) for value, one in enumerate(held))
+    assert 1 <= len(segments_of(client)) <= 2
+    stored(client)
+    assert is_all(client.get_result(-10).get(SOON), 0)
+    assert is_all(client.get_result(-1).get(SOON), 9)
 
 
 # ------------------------------------------------------------------------- the store is behind
