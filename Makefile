@@ -34,8 +34,9 @@ soak: export FUZZ ?= 1_000_000
 soak: export IPYASYNCRESULT_HUB_KILLS ?= 100
 soak: export FUZZ_SEED ?= $(shell date +%s)
 soak: $(VENV)/.made-test  ## the long tail: engines under fire for ten minutes, a million bad messages
-	$(BIN)/python -m pytest -s --override-ini timeout=1800 tests/integration/faults/test_chaos.py \
-	  tests/integration/faults/test_fuzz.py tests/integration/test_hub_death.py
+	$(BIN)/python -m pytest -s --override-ini timeout=1800 --override-ini faulthandler_timeout=0 \
+	  tests/integration/faults/test_chaos.py tests/integration/faults/test_fuzz.py \
+	  tests/integration/test_hub_death.py
 
 REPEAT ?= 3
 bench: $(VENV)/.made-test  ## this project beside the peers that are installed, in one table

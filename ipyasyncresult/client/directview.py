@@ -20,6 +20,7 @@ from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
+from ipyasyncresult.worker.sources import Typed
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
@@ -38,6 +39,8 @@ class DirectView(View):
     ----------
     targets : int or list of int
     """
+
+    _typed: Typed | None = None  # a view of one ``%px`` says where that was typed
 
     def __init__(self, client: AnyClient, targets: int | list[int]) -> None:
         super().__init__(client)
@@ -146,8 +149,9 @@ class DirectView(View):
             raise TypeError(f"code must be a string, not {type(code).__name__}")
         chosen, single = self._chosen(targets)
         options = (m.SILENT if silent else 0) | (0 if store_history else m.NO_HISTORY)
+        typed = self._typed.encode() if self._typed else b""
         result = self._send(
-            code.encode(), b"", (), chosen, "execute",
+            code.encode(), typed, (), chosen, "execute",
             single=single, kind=m.CELL, options=options, label=label,
         )  # fmt: skip
         return self._finish(result, block)

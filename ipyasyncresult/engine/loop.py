@@ -207,6 +207,7 @@ class EngineLoop:
                 function.decode(errors="replace"),
                 silent=bool(task.options & m.SILENT),
                 store_history=not task.options & m.NO_HISTORY,
+                typed=task.arguments,
                 recorder=recorder,
                 limit=limit,
             )

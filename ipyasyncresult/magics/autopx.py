@@ -18,7 +18,13 @@ _STAYS = re.compile(r"%%?(?:auto)?px\w*|autopx\w*\s*$")
 
 
 class AutoPx:
-    """The transformer: cells go to ``%%px{suffix}``."""
+    """The transformer: cells go to ``%%px{suffix}``.
+
+    Attributes
+    ----------
+    has_added : bool
+        Whether the cell that came last has its header from here.
+    """
 
     # A side effect is what it is for IPython: it then does not ask this whether a cell is complete,
     # which for one with a cell magic would take an empty line.
@@ -26,10 +32,12 @@ class AutoPx:
 
     def __init__(self, suffix: str = "") -> None:
         self._header = f"%%px{suffix}\n"
+        self.has_added = False
 
     def __call__(self, lines: list[str]) -> list[str]:
         first = next((line.strip() for line in lines if line.strip()), "")
-        return lines if not first or _STAYS.match(first) else [self._header, *lines]
+        self.has_added = bool(first) and not _STAYS.match(first)
+        return [self._header, *lines] if self.has_added else lines
 
 
 @contextmanager

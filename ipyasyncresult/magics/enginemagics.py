@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from ipyasyncresult.errors import RemoteError
 from ipyasyncresult.magics.arguments import CODE, DEFAULTS, GROUPS, LIST, OUT, RUN, parse, takes
 from ipyasyncresult.magics.autopx import AutoPx
 from ipyasyncresult.magics.foreground import run_in_foreground, stop_work
 from ipyasyncresult.magics.local import run_here
 from ipyasyncresult.magics.settings import ConfiguredSettings, Settings
 from ipyasyncresult.magics.targets import format_targets
+from ipyasyncresult.magics.typed import where_typed
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
@@ -88,11 +90,14 @@ class EngineMagics(ConfiguredSettings, Magics):
         view = self._choose(settings, code)
         if settings.verbose:
             print(f"running on {view.targets}")
+        above = 0 if cell is None or self._autopx.has_added else 1
+        typed = view._typed = where_typed(self._shell, code, above)
         result: AsyncResult = view.execute(code, block=False)
         self.last_result = result
         if flags.out:
             self._shell.push({flags.out: result})
-        here = partial(run_here, self._shell, code) if flags.local else lambda: None
+        above = typed.above if typed else 0
+        here = partial(run_here, self._shell, code, above) if flags.local else lambda: None
         if not settings.block:
             if (failure := here()) is not None:
                 raise failure
@@ -204,7 +209,7 @@ class EngineMagics(ConfiguredSettings, Magics):
                 if result.successful():
                     raise
                 self._shell.showtraceback((type(failure), failure, trace), tb_offset=0)
-        result.get()
+        _raise_remote(result)
 
     # -- under which names -----------------------------------------------------------------------
 
@@ -238,6 +243,20 @@ class EngineMagics(ConfiguredSettings, Magics):
         for kind, magics in self.magics.items():
             for name in magics:
                 table[kind].pop(name + self.suffix, None)
+
+
+def _raise_remote(result: AsyncResult) -> None:
+    try:
+        result.get()
+    except (SyntaxError, BaseExceptionGroup) as raised:
+        if not isinstance(raised, RemoteError):
+            raise
+        error: RemoteError = raised
+    else:
+        return
+    # Of one that is this, too, or has one as context, IPython would show its own frames and ours.
+    context = {"engine_id": error.engine_id, "msg_id": error.msg_id, "label": error.label}
+    raise RemoteError(error.failure, last_output=error.last_output, **context)
 
 
 def _say(text: str) -> None:

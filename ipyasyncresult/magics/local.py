@@ -10,11 +10,18 @@ from ipyasyncresult.magics.autopx import without_autopx
 __all__ = ["run_here"]
 
 
-def run_here(shell: Any, code: str) -> BaseException | None:
+def run_here(shell: Any, code: str, above: int = 0) -> BaseException | None:
     """Run a cell in the user's namespace; the value of its last expression is displayed.
 
     Not by ``shell.run_cell``, which would show an error at once: here it is returned, for whoever
     shows the errors of the engines beside it.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+    code : str
+    above : int
+        How many lines of the user's cell stand above the code.
 
     Raises
     ------
@@ -22,7 +29,7 @@ def run_here(shell: Any, code: str) -> BaseException | None:
         When the cell was interrupted.
     """
     try:
-        _execute(shell, code)
+        _execute(shell, code, above)
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's cell may raise anything
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
@@ -31,9 +38,9 @@ def run_here(shell: Any, code: str) -> BaseException | None:
     return None
 
 
-def _execute(shell: Any, code: str) -> None:
+def _execute(shell: Any, code: str, above: int) -> None:
     with without_autopx(shell):
-        source = shell.transform_cell(code)
+        source = "\n" * above + shell.transform_cell(code)
     outer = (
         shell.displayhook.exec_result
     )  # versions differ in when they count the shell's number up

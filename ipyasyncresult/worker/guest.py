@@ -216,6 +216,7 @@ class _Guest:
                     function.decode(),
                     silent=work.silent,
                     store_history=work.history,
+                    typed=arguments,
                     recorder=recorder,
                 )
         star = work.kind == STAR_CHUNK

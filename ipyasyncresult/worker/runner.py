@@ -17,6 +17,7 @@ from ipyasyncresult.worker.namespace import use_namespace
 from ipyasyncresult.worker.pickling import Buffer, dump_result, load_arguments
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.reply import ExecuteReply
+from ipyasyncresult.worker.sources import Typed
 from ipyasyncresult.worker.timelimit import TimeLimit, task_timeout
 
 if TYPE_CHECKING:
@@ -128,14 +129,16 @@ class Runner:
         *,
         silent: bool = False,
         store_history: bool = True,
+        typed: bytes = b"",
         recorder: Recorder | None = None,
         limit: TimeLimit | None = None,
     ) -> Outcome:
         """Run code as a notebook does a cell; its value is an :class:`ExecuteReply`.
 
-        Never raises.
+        `typed` is a :class:`~ipyasyncresult.worker.sources.Typed`, encoded.  Never raises.
         """
-        return self._run(_Cell(self._shell, code, silent, store_history), recorder, limit)
+        cell = _Cell(self._shell, code, silent, store_history, Typed.decode(typed))
+        return self._run(cell, recorder, limit)
 
     def _run(
         self, task: _Call | _Cell, recorder: Recorder | None, limit: TimeLimit | None
@@ -255,21 +258,29 @@ class _Chunk(_Call):
 class _Cell:
     """Code for the shell."""
 
-    __slots__ = ("code", "shell", "silent", "store_history")
+    __slots__ = ("code", "shell", "silent", "store_history", "typed")
 
     def __init__(
-        self, shell: EngineShell | None, code: str, silent: bool, store_history: bool
+        self,
+        shell: EngineShell | None,
+        code: str,
+        silent: bool,
+        store_history: bool,
+        typed: Typed | None,
     ) -> None:
         self.shell = shell
         self.code = code
         self.silent = silent
         self.store_history = store_history
+        self.typed = typed
 
     def run(self) -> tuple[bytes, list[memoryview]]:
         shell = self.shell
         if shell is None:
             raise CapabilityError("cells need an IPython shell, and this worker runs without one")
-        result = shell.run_task(self.code, silent=self.silent, store_history=self.store_history)
+        result = shell.run_task(
+            self.code, silent=self.silent, store_history=self.store_history, typed=self.typed
+        )
         if result.error_before_exec is not None:
             raise result.error_before_exec.with_traceback(None)  # all frames are IPython's
         if result.error_in_exec is not None:

@@ -26,7 +26,7 @@ from ipyasyncresult.worker.awaiting import run_coroutine
 from ipyasyncresult.worker.capture import current_recorder
 from ipyasyncresult.worker.failures import RAISED_BY_US, cut_hidden_frames, format_error
 from ipyasyncresult.worker.recorder import Recorder
-from ipyasyncresult.worker.sources import cell_of
+from ipyasyncresult.worker.sources import Typed, cell_of
 
 __all__ = ["EngineShell"]
 
@@ -98,12 +98,31 @@ class TaskDisplayPublisher(DisplayPublisher):
 
 
 class _Compiler(CachingCompiler):
-    """Knows the cells of the notebook, too, where functions of tasks were typed."""
+    """Calls code as the notebook does where it was typed: in the cell of a task, or in one from
+    which functions came.  What was typed nowhere has the engine's number, and says so."""
+
+    typed: Typed | None = None  # of the cell that comes next
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._named: dict[str, Typed] = {}
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        typed, self.typed = self.typed, None  # a cell that this one runs was typed elsewhere
+        if typed is not None:
+            transformed_code = "\n" * typed.above + transformed_code
+        name: str = super().cache(transformed_code, number, raw_code)
+        self._named[name] = typed or Typed(f"Engine In[{number}]", 0)
+        return name
+
+    def ast_parse(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> Any:
+        above = self._named[filename].above if filename in self._named else 0
+        return super().ast_parse("\n" * above + source, filename, symbol)
 
     def format_code_name(self, name: str) -> tuple[str, str] | None:
-        own: tuple[str, str] | None = super().format_code_name(name)
-        label, _, number = cell_of(name).partition(" ")
-        return own or ((label, number) if number else None)
+        typed = self._named.get(name)
+        label, _, number = (typed.cell if typed else cell_of(name)).rpartition(" ")
+        return (label, number) if number else None
 
 
 class EngineShell(InteractiveShell):
@@ -131,6 +150,7 @@ class EngineShell(InteractiveShell):
     cell = ""
     execute_result: Output | None = None
     cell_traceback = ""
+    compile: _Compiler
     _depth = 0  # more than 1: a cell runs a cell
 
     def __init__(self, **options: Any) -> None:
@@ -162,9 +182,12 @@ class EngineShell(InteractiveShell):
 
     # ------------------------------------------------------------------------------ running
 
-    def run_task(self, code: str, *, silent: bool, store_history: bool) -> Any:
+    def run_task(
+        self, code: str, *, silent: bool, store_history: bool, typed: Typed | None = None
+    ) -> Any:
         """Run a cell; gives IPython's ``ExecutionResult``."""
         self.cell, self.execute_result, self.cell_traceback = code, None, ""
+        self.compile.typed = typed
         result = self.run_cell(code, store_history=store_history, silent=silent)
         if result.success and self.cell_traceback:
             # Shown after the cell had ended well: drawing its figures failed.

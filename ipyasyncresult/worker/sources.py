@@ -1,7 +1,8 @@
-"""Functions that travel by value keep their source, so that tracebacks show the line that failed.
+"""Tracebacks show the line that failed, under the name that it has in the notebook.
 
 cloudpickle leaves out even the file's name.  A file is read where the traceback is made; what was
 typed into a cell or at a prompt is in no file, so the lines of each function travel with its code.
+A cell that ``%%px`` sends says where it was typed: an engine has numbers of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from traceback import TracebackException
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
-__all__ = ["cell_of", "name_cells", "reduce_code"]
+__all__ = ["Typed", "cell_of", "name_cells", "reduce_code"]
 
 _MOST_LINES = 1000  # of one function; a longer one goes without
 _MOST_CELLS = 1000  # that an engine remembers, the newest ones
@@ -25,6 +26,24 @@ _MOST_CELLS = 1000  # that an engine remembers, the newest ones
 _cells: OrderedDict[str, str] = OrderedDict()
 
 _reduce: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
+
+
+class Typed(NamedTuple):
+    """Where the code of a cell was typed."""
+
+    cell: str
+    """``Cell In[7]``"""
+    above: int
+    """How many lines of that cell stand above the code."""
+
+    def encode(self) -> bytes:
+        return f"{self.above} {self.cell}".encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Typed | None:
+        """None for code that no cell has, and for what says nothing of that kind."""
+        above, _, cell = data.decode(errors="replace").partition(" ")
+        return cls(cell, int(above)) if cell and above.isdecimal() and len(above) < 7 else None
 
 
 def reduce_code(code: CodeType) -> tuple[Any, ...]:
@@ -41,7 +60,7 @@ def reduce_code(code: CodeType) -> tuple[Any, ...]:
 
 
 def _name_here(filename: str) -> str:
-    """``Cell In[7]`` for the file of a notebook's cell."""
+    """``Cell In[7]`` for the file of a cell that was typed here, or is known here."""
     shell: Any = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     named = shell and shell.compile.format_code_name(filename)
     return " ".join(named) if named else ""
@@ -81,5 +100,6 @@ def name_cells(described: TracebackException) -> None:
         one = left.pop()
         if one is not None:
             for frame in one.stack:
-                frame.filename = cell_of(frame.filename) or frame.filename
+                name = frame.filename
+                frame.filename = _name_here(name) or cell_of(name) or name
             left += [one.__cause__, one.__context__, *(one.exceptions or ())]

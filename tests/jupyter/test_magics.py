@@ -192,8 +192,8 @@ def test_a_cell_runs_here_too(kernel: Kernel) -> None:
     assert "[stdout:0] value 3" in lines
     failed = kernel.run("%%px -t 0 --local\ndef look():\n    {}['missing']\nlook()")
     assert (failed.status, failed.ename) == ("error", "RemoteKeyError")
-    assert failed.traceback.count("----> 3 look()") == 2  # here and there
-    assert failed.traceback.count("----> 2     {}['missing']") == 2
+    assert failed.traceback.count("----> 4 look()") == 2  # here and there
+    assert failed.traceback.count("----> 3     {}['missing']") == 2
     assert "enginemagics" not in failed.traceback
     awaits = kernel.run("%%px -t 0 --local\nawait nothing")
     assert "SyntaxError: 'await' outside function" in awaits.traceback
@@ -317,6 +317,32 @@ def test_errors_show_lines_of_the_user_and_none_of_ours(kernel: Kernel) -> None:
     assert kernel.run("client.interrupt(); client.wait()").status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        ("%%px -t 0\n\nx = 0\n1 / x", 4),
+        ("%px x = 0\n\n%px -t 0 1 / x", 3),
+        ("%px x = 0\nfor t in '01':\n    %px -t 0 1 / x", 3),
+        ("%%px -t 0\n1 / / x", 2),
+        ("%%px -t 0\nraise ExceptionGroup('some', [ValueError(1)])", 2),
+    ],
+)
+def test_tracebacks_of_engines_have_the_number_and_lines_of_the_notebooks_cell(
+    kernel: Kernel, cell: str, line: int
+) -> None:
+    number = int(kernel.run("print(len(In))").text)
+    failed = kernel.run(cell)
+    shown = failed.traceback + failed.text  # ipykernel prints exception groups
+    assert re.search(rf'Cell In\[{number}\]"?, line {line}\b', shown)
+    assert "ipyasyncresult/" not in shown
+
+
+def test_what_was_typed_nowhere_has_the_number_of_the_engine(kernel: Kernel) -> None:
+    kernel.run("import ipyasyncresult as ipar")
+    failed = kernel.run("ipar.connect()[0].execute('1 / 0', block=True)")
+    assert re.search(r"Engine In\[\d+\], line 1\n----> 1 1 / 0", failed.traceback)
+
+
 def test_what_cannot_be_pickled_is_named_without_our_frames(kernel: Kernel) -> None:
     kernel.run(VIEW)
     sent = kernel.run("import threading\nview.apply_async(divide, {'a': threading.Lock()})")
@@ -335,7 +361,7 @@ def test_autopx_sends_cells_to_the_engines_until_it_comes_again(kernel: Kernel) 
     assert kernel.run("%autopx").text == "%autopx enabled\n"
     try:
         kernel.run("where = os.getpid()")
-        assert kernel.run("1 / 0").status == "error"
+        assert re.search(r"Cell In\[\d+\], line 2\n", kernel.run("x = 0\n1 / x").traceback)
         assert kernel.run("print('remote')").text.count("remote") == ENGINES
     finally:
         assert kernel.run("%autopx").text == "%autopx disabled\n"

@@ -416,3 +416,15 @@ def test_many_builtins_take_the_fast_way_and_whatever_is_among_them_the_other_on
     assert args[0] == list(range(100))
     assert args[1](2) == 2
     assert kwargs == {"k": [1] * 100}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"3", b"x Cell In[7]", b"-1 Cell In[7]", b"9999999 Cell", b"\xff 1"]
+)
+def test_what_says_not_where_a_cell_was_typed_is_left_out(data: bytes) -> None:
+    assert sources.Typed.decode(data) is None
+
+
+def test_where_a_cell_was_typed_travels_as_bytes() -> None:
+    typed = sources.Typed("Cell In[7]", 2)
+    assert sources.Typed.decode(typed.encode()) == typed
