@@ -57,6 +57,8 @@ class Durability:
         self._adoption: Adoption | None = None
         self.taking_over = False
         self._told = ""  # the problem that clients know of
+        self._behind_bytes = settings.behind_bytes
+        self._told_behind = False
         inherited: frozenset[str] = frozenset()
         if arrays is not None and settings.nursery_fd is not None:
             inherited = frozenset(file.name for file in arrays.iterdir())
@@ -98,6 +100,34 @@ class Durability:
             self.taking_over = False
             if not self._adoption.silent:
                 self._adoption = None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether no task is to be given out now.
+
+        Until it is known what the last hub's engines hold.  And while the disk is far behind:
+        results that come faster than it takes them would fill the memory, here and in the engines,
+        which keep what is not stored.  A disk that takes nothing at all holds back nobody, as no
+        result would ever come.
+        """
+        store = self.store
+        return self.taking_over or (
+            store is not None and store.behind > self._behind_bytes and not store.problem
+        )
+
+    def tick(self, clients: ClientLine) -> None:
+        """Now and then: retention, and say why tasks wait, once."""
+        if self.journal is None or self.store is None:
+            return
+        self.journal.tick()
+        if self.holds_back and not self.taking_over and not self._told_behind:
+            self._told_behind = True
+            clients.tell(
+                m.Notice(
+                    f"the disk does not keep up: {self.store.behind / 1e6:,.0f} MB wait to be "
+                    "stored, and tasks begin as fast as it takes them"
+                )
+            )
 
     def tell(
         self,

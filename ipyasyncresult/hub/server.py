@@ -173,8 +173,7 @@ class HubServer:
             _log.info("the owner is gone")
             self.stop()
         self.clients.look(now)
-        if self.journal is not None:
-            self.journal.tick()
+        self.durability.tick(self.clients)
         if self.settings.idle is not None and now - self.clients.busy > self.settings.idle:
             _log.info("idle for %g s", self.settings.idle)
             self.stop()
@@ -263,7 +262,7 @@ class HubServer:
 
     def _carry_out(self) -> None:
         state = self.state
-        if not self.durability.taking_over:  # else an engine may hold what waits here
+        if not self.durability.holds_back:
             state.scheduler.assign()
         if self.journal is not None:
             self.journal.release_arrays()

@@ -28,6 +28,9 @@ class HubSettings(msgspec.Struct, kw_only=True):
         Without a store: above this, the oldest finished tasks are forgotten.
     memory_bytes : int
         With one: above this, contents of finished tasks are on disk only.
+    behind_bytes : int
+        With one: when so much waits in the hub's memory to be written, no task is given out until
+        the disk has caught up.
     keep_bytes, keep_seconds : int, float
         Delivered results are forgotten, the oldest first, above this size and age.
     store_max_bytes : int, optional
@@ -51,6 +54,7 @@ class HubSettings(msgspec.Struct, kw_only=True):
     durability: Literal["store", "memory"] = "memory"
     archive_bytes: int = 1 << 30
     memory_bytes: int = 128 << 20
+    behind_bytes: int = 512 << 20
     keep_bytes: int = 1 << 30
     keep_seconds: float = 30 * 86400.0
     store_max_bytes: int | None = None

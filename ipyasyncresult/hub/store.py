@@ -73,6 +73,7 @@ class Store:
             self._lock.close()
             raise
         self._next: int = last + 1
+        self._appended = 0  # bytes, in memory
         # Rows with references that are not known to be stored, oldest first.
         self._copying: dict[int, Entry] = {}
         self._closed = False
@@ -89,6 +90,11 @@ class Store:
     def last(self) -> int:
         """The number of the last row, wherever it is."""
         return self._next - 1
+
+    @property
+    def behind(self) -> int:
+        """Bytes that wait in memory until they are written."""
+        return self._appended - self._writer.written
 
     @property
     def problem(self) -> str:
@@ -108,6 +114,7 @@ class Store:
         seq = self._next
         self._next = seq + 1
         entry = Entry(Row(seq, kind, who, number, now, body), frames)
+        self._appended += entry.inline
         if frames and any(reference_of(frame) for frame in frames):
             self._copying[seq] = entry
         self._writer.append(entry)
@@ -218,6 +225,7 @@ class Store:
             "bytes": size + self._files.size,
             "problem": self.problem,
             "not_stored": self._next - 1 - self.stored,
+            "behind": self.behind,
         }
 
     def close(self, patience: float = 2.0) -> None:

@@ -49,11 +49,12 @@ class Row(NamedTuple):
 class Entry:
     """A row and its frames, on the way to the disk."""
 
-    __slots__ = ("dropped", "frames", "row")
+    __slots__ = ("dropped", "frames", "inline", "row")
 
     def __init__(self, row: Row, frames: Sequence[Any]) -> None:
         self.row = row
         self.frames = frames
+        self.inline = len(row.body) + sum(map(len, frames))  # bytes in this process
         self.dropped: set[int] = set()  # positions that nobody needs; the hub's thread adds
 
     def refers(self) -> bool:
@@ -81,6 +82,8 @@ class StoreWriter:
     ----------
     stored, problem, wake
         As the store's.
+    written : int
+        Bytes that waited in memory and do so no more.
     max_bytes : int or None
         Database and arrays together take no more.
     """
@@ -90,6 +93,7 @@ class StoreWriter:
         self._files = files
         self.stored = last  # written by this thread, and read by the hub's
         self.problem = ""  # as above
+        self.written = self._taken = 0  # as above; this thread only
         self.max_bytes: int | None = None  # written by the hub's thread
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         [self._page_size] = connection.execute("PRAGMA page_size").fetchone()
@@ -181,6 +185,7 @@ class StoreWriter:
         if last:
             self.stored = last
             self._unwritten = []
+            self.written = self._taken
         for seq in [one for one in tuple(self._cancelled) if one <= self.stored]:
             self._cancelled.discard(seq)
         if self.problem:
@@ -196,6 +201,7 @@ class StoreWriter:
         while self._waiting and (limit is None or size < limit):
             taken.append(self._waiting.popleft())
             size += taken[-1].size()
+            self._taken += taken[-1].inline
         self._unwritten += taken
         return taken
 

@@ -301,6 +301,41 @@ def test_results_leave_the_memory_of_the_hub_and_are_read_again() -> None:
     end(client.cluster_id)
 
 
+def test_no_task_begins_while_the_disk_is_far_behind_and_all_do_in_the_end() -> None:
+    cluster = ipar.Cluster(1, persist=True, arrays_limit=0)
+    cluster._options["behind_bytes"] = 100_000
+    client = cluster.start_and_connect_sync()
+    view = client.load_balanced_view()
+    assert len(view.apply_sync(bytes, 200_000)) == 200_000
+    stored(client)
+    other = sqlite3.connect(state_folder(client.cluster_id) / "store.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # nobody else writes, for less than the 5 s that SQLite waits
+    assert len(view.apply_sync(bytes, 200_000)) == 200_000
+    held_back = [view.apply_async(bytes, 200_000) for _ in range(20)]
+    status = client.hub_status()
+    assert status["store"]["behind"] >= 200_000
+    assert not status["store"]["problem"]
+    assert client.queue_status()["unassigned"] == 20
+    other.execute("ROLLBACK")
+    other.close()
+    assert [len(one.get(timeout=30)) for one in held_back] == [200_000] * 20
+    stored(client)
+    assert eventually(lambda: client.hub_status()["store"]["behind"] == 0, 10)
+    client.close()
+    end(client.cluster_id)
+
+
+def test_when_every_task_waits_for_the_disk_all_of_them_run() -> None:
+    cluster = ipar.Cluster(2, persist=True)
+    cluster._options["behind_bytes"] = 0
+    client = cluster.start_and_connect_sync()
+    view = client.load_balanced_view()
+    assert view.map_sync(abs, range(-200, 0)) == [*range(200, 0, -1)]
+    assert client[:].apply_sync(abs, -3) == [3, 3]
+    client.close()
+    end(client.cluster_id)
+
+
 def test_delivered_results_go_first_when_there_are_too_many() -> None:
     client = persistent(1, keep_bytes=300_000)
     view = client.load_balanced_view()

@@ -623,13 +623,15 @@ GROUPS: dict[str, list[Row]] = {
     "Store and hub": [
         Row(
             58,
-            "the disk is full",
-            "Results come from memory, and the client is told that they are not stored; writing "
-            "goes on by itself when there is room.",
+            "the disk is full, or slow",
+            "Full: results come from memory, and the client is told that they are not stored; "
+            "writing goes on by itself when there is room. Slow: once 512 MiB wait for it, tasks "
+            "begin as fast as it takes results, and the client is told.",
             "",
             (
                 DURABLE + "a_full_disk_costs_no_result_and_writing_goes_on_when_there_is_room",
                 ARRAYS + "a_full_disk_costs_no_result_and_no_more_memory_than_the_limit",
+                "integration/test_coming_back.py::test_no_task_begins_while_the_disk_is_far_behind_and_all_do_in_the_end",
             ),
         ),
         Row(
