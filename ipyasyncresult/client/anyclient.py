@@ -338,9 +338,13 @@ def ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
     """Ids of tasks, given as such or by their result."""
     if isinstance(jobs, str):
         return [jobs]
+    if not isinstance(jobs, Iterable):
+        kind = type(jobs).__name__
+        raise TypeError(f"jobs must be results or ids of tasks, not {kind} {jobs!r}")
     return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
 
 
 def _all_ids_of(jobs: AsyncResult | str | Iterable[AsyncResult | str]) -> set[str]:
-    several = [jobs] if isinstance(jobs, AsyncResult | str) else list(jobs)
+    one = isinstance(jobs, AsyncResult | str) or not isinstance(jobs, Iterable)
+    several: Iterable[Any] = [jobs] if one else jobs
     return {msg_id for job in several for msg_id in ids_of(job)}

@@ -369,6 +369,59 @@ def test_autopx_sends_cells_to_the_engines_until_it_comes_again(kernel: Kernel) 
     assert kernel.run("print('local')").text == "local\n"
 
 
+# -------------------------------------------------------------------------------- two notebooks
+
+JOIN = (
+    "import ipyasyncresult as ipar, os\nclient = ipar.connect()\nview = client.load_balanced_view()"
+)
+HOLD = """
+def hold(i, gate):
+    import os, time
+    print("at", i, flush=True)
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return i
+result = view.map_async(hold, range(6), [{0!r}] * 6)
+while sum(bool(text) for text in result.stdout) < 2:
+    pass
+"""
+
+
+def test_two_notebooks_share_engines_and_leave_each_others_work_alone(
+    runtime_dir: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    cluster = Cluster(n=2, persist=True)
+    cluster.start_and_connect_sync()
+    try:
+        with a_kernel() as first, a_kernel() as second:
+            for kernel in (first, second):
+                assert kernel.run(JOIN).status == "ok"
+            second.run("%load_ext ipyasyncresult")
+            assert first.run(HOLD.format(str(gate))).status == "ok"
+            seen = second.run("print(client.outstanding, client.history)")
+            assert seen.text == "set() []\n"
+            second.run("mine = view.apply_async(abs, -1)")
+            said = second.run("print(client.abort(), mine.aborted(), client.interrupt())").text
+            assert said.count("aborted") == 1
+            assert said.endswith(" True {}\n")
+            stopped = second.run("print('waits', flush=True)\n%px 1", interrupt_at="waits")
+            assert stopped.status == "error"
+            counts = first.run("print(result.counts())").text
+            assert counts == "Counts(total=6, finished=0, failed=0, running=2)\n"
+        # Both kernels have ended, and none of them has closed its client.
+        gate.touch()
+        with a_kernel() as again:
+            again.run(JOIN)
+            found = again.run(
+                "first = client.hub_history()[:6]\n"
+                "print(client.get_result(first).get(30), client.ids)"
+            )
+            assert found.text == "[0, 1, 2, 3, 4, 5] [0, 1]\n"
+    finally:
+        cluster.stop_cluster_sync()
+
+
 # -------------------------------------------------------------------------------- in a terminal
 
 

@@ -190,6 +190,16 @@ def test_a_wrong_grouping_is_refused_with_those_that_there_are(mortal: Mortal) -
 # ------------------------------------------------------------------------------------------ maps
 
 
+def test_what_is_no_result_is_refused_by_name_where_results_are_wanted(mortal: Mortal) -> None:
+    client: Any = mortal.client
+    with pytest.raises(TypeError, match="jobs must be results or ids of tasks, not float 0.5"):
+        client.wait(0.5)  # meant as a time-out
+    with pytest.raises(TypeError, match="jobs must be results or ids of tasks, not int 3"):
+        client.abort(3)
+    with pytest.raises(TypeError, match="jobs must be .* not int 3"):
+        client.wait([3])
+
+
 def test_a_map_over_nothing_is_finished_and_empty(mortal: Mortal) -> None:
     for view in (mortal.client[:], mortal.client.load_balanced_view()):
         result = view.map_async(abs, [])
