@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ipyasyncresult.client.confirming import Confirming
-from ipyasyncresult.client.hubs import introduce, next_hub
+from ipyasyncresult.client.hubs import fate_of, introduce, next_hub
 from ipyasyncresult.client.news import Repeats
 from ipyasyncresult.client.outbox import Outbox
 from ipyasyncresult.client.receiving import Receiver
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _REVIVAL = 5.0
 """Seconds that another hub may take to come after one died."""
+_LONG = 1.0
+"""Seconds after which people are told what is waited for."""
 _LOOK = 0.02
 """Seconds between two looks for it."""
 _DOUBT = 2.0
@@ -93,8 +95,15 @@ class Succession:
         """The hub of a persistent cluster died: go on with the next one; False if there is none."""
         died = self.hub_pid
         self._outbox.detach()
-        deadline = time.monotonic() + _REVIVAL
-        while not self._receiver.closing and time.monotonic() < deadline:
+        began = time.monotonic()
+        told = False
+        while not self._receiver.closing and (waited := time.monotonic() - began) < _REVIVAL:
+            if waited > _LONG and not told:
+                told = True
+                _log.warning(
+                    "the hub (pid %d) %s; another one may follow, which is waited for %g s",
+                    *(died, fate_of(died), _REVIVAL),
+                )
             described = next_hub(self.folder)
             if described is None:
                 return False

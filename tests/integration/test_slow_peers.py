@@ -192,7 +192,10 @@ def test_ctrl_c_while_the_hub_takes_nothing_loses_nothing(
 
 @pytest.mark.parametrize("cluster", ["inline", "lasting"])
 def test_a_client_that_cannot_be_heard_any_more_is_told(
-    cluster: str, request: pytest.FixtureRequest, new_gate: NewGate
+    cluster: str,
+    request: pytest.FixtureRequest,
+    new_gate: NewGate,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its line to the hub breaks, the one from the hub would go on."""
     client: ipar.Client = request.getfixturevalue(cluster)
@@ -201,4 +204,6 @@ def test_a_client_that_cannot_be_heard_any_more_is_told(
     client._connection._outbox._line._stream.channel.sendall(b"\xff" * 16)  # type: ignore[union-attr]
     with pytest.raises(HubError, match="broke off the connection"):
         result.get(SOON)
+    said = "another one may follow, which is waited for 5 s"
+    assert (said in caplog.text) == (cluster == "lasting")  # only there one may
     opened.open()
