@@ -192,11 +192,11 @@ def test_a_wrong_grouping_is_refused_with_those_that_there_are(mortal: Mortal) -
 
 def test_what_is_no_result_is_refused_by_name_where_results_are_wanted(mortal: Mortal) -> None:
     client: Any = mortal.client
-    with pytest.raises(TypeError, match="jobs must be results or ids of tasks, not float 0.5"):
+    with pytest.raises(TypeError, match="must be results or ids of tasks, not float"):
         client.wait(0.5)  # meant as a time-out
     with pytest.raises(TypeError, match="jobs must be results or ids of tasks, not int 3"):
         client.abort(3)
-    with pytest.raises(TypeError, match="jobs must be .* not int 3"):
+    with pytest.raises(TypeError, match=r"jobs must be .* not int 3"):
         client.wait([3])
 
 
