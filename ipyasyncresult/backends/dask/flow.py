@@ -75,7 +75,8 @@ class TakesDeliveries(KeepsResults):
             await future.result()
             error: BaseException = EngineError(f"Dask calls its state {future.status!r}")
         except (asyncio.CancelledError, Exception) as caught:  # noqa: BLE001  Dask's or its loop's
-            error = caught
+            # Its frames hold the future, which Dask would go on asking the scheduler for.
+            error = caught.with_traceback(None)
         self._news.put(lambda batch: self._take_losses(batch, [future.key], error))
 
     def _gather_soon(self) -> None:

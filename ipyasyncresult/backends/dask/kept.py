@@ -1,4 +1,9 @@
-"""Results that the scheduler keeps: published as data sets, found by id or label."""
+"""Results that the scheduler keeps: published as data sets, found by id or label.
+
+There are two data sets for what was submitted together: one tells of the tasks, and is what others
+read; one has the futures, by which the scheduler keeps the results, and is read by nobody.  Who
+reads futures asks for all of them, also for those that were taken back and are unknown by now.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,15 @@ from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError, UnknownTaskError
 from ipyasyncresult.wire import messages as m
 
-__all__ = ["PREFIX", "KeepsResults"]
+__all__ = ["PREFIX", "KeepsResults", "known_keys"]
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "ipyasyncresult-"
 """With it begin sessions, and so ids, topics and data sets."""
+
+_HELD = "held-by-"
+"""With it begins the name of the data set with the futures."""
 
 _SECONDS = 0.25
 """For which submissions are collected before they are published."""
@@ -62,11 +70,13 @@ class KeepsResults(BackendClient):
         about = [_describe(entry) for entry, _ in submitted]
         futures = [future for _, future in submitted]
         try:
-            await self.dask.publish_dataset({"tasks": about, "futures": futures}, name=name)
+            await self.dask.publish_dataset(futures, name=_HELD + name)
+            await self.dask.publish_dataset(about, name=name)
             self._published.append((name, len(submitted)))
             while sum(count for _, count in self._published[1:]) >= self._keep:
                 oldest, _ = self._published.pop(0)
                 await self.dask.unpublish_dataset(oldest)
+                await self.dask.unpublish_dataset(_HELD + oldest)
         except Exception:  # noqa: BLE001  what it may raise depends on what is gone
             if self.dask.status == "running":
                 _log.exception("the scheduler does not keep %d tasks", len(submitted))
@@ -102,38 +112,48 @@ class KeepsResults(BackendClient):
                 return Call(tuple(same), group, last["label"])
         return None
 
-    def _published_sets(self) -> Iterator[dict[str, list[Any]]]:
-        """What is kept, the newest first: ``tasks`` and ``futures``, side by side."""
+    def _published_names(self) -> list[str]:
         names = [n for n in self.dask.list_datasets() if str(n).startswith(PREFIX)]
-        for name in sorted(names, key=lambda n: int(n.rpartition("-")[2]), reverse=True):
+        return sorted(names, key=lambda n: int(n.rpartition("-")[2]), reverse=True)
+
+    def _published_tasks(self) -> Iterator[list[dict[str, Any]]]:
+        """What is told of the tasks, the newest first."""
+        for name in self._published_names():
             with contextlib.suppress(KeyError):  # taken away meanwhile
                 yield self.dask.get_dataset(name)
 
-    def _published_tasks(self) -> Iterator[list[dict[str, Any]]]:
-        return (kept["tasks"] for kept in self._published_sets())
-
     def _fetch(self, msg_ids: list[str]) -> list[TaskRecord]:
         wanted = set(msg_ids)
-        about: dict[str, tuple[dict[str, Any], Any]] = {}
-        for kept in self._published_sets():
-            for task, future in zip(kept["tasks"], kept["futures"], strict=True):
-                if task["msg_id"] in wanted:
-                    about[task["msg_id"]] = (task, future)
+        about: dict[str, dict[str, Any]] = {}
+        for tasks in self._published_tasks():
+            about.update({task["msg_id"]: task for task in tasks if task["msg_id"] in wanted})
             if len(about) == len(wanted):
                 break
         if missing := [i for i in msg_ids if i not in about]:
             raise UnknownTaskError(f"the Dask scheduler keeps no task {missing[0]!r}")
         records = []
         for msg_id in msg_ids:
-            task, future = about[msg_id]
+            task = about[msg_id]
             record = TaskRecord(msg_id, task["submitted"])
             record.items, record.label = task["items"], task["label"]
             records.append(record)
-            self._futures[msg_id] = future
         self.ledger.submit_many(records)
         self._listen_to({msg_id.rpartition("-")[0] for msg_id in msg_ids} - {self.session})
-        self._watch_futures([future for _, future in about.values()], [])
+        known = self.dask.run_on_scheduler(known_keys, msg_ids)
+        self._take_back([msg_id for msg_id in msg_ids if msg_id not in known])
+        self._watch_futures(self._futures_of(known), [])
         return records
+
+    def _futures_of(self, keys: list[str]) -> list[Any]:
+        """Futures of tasks that the scheduler knows."""
+        from distributed import Future
+
+        futures = [Future(key, self.dask) for key in keys]  # type: ignore[var-annotated]
+        # Only older versions of Dask tell the scheduler by themselves.
+        desire = {"op": "client-desires-keys", "keys": keys, "client": self.dask.id}
+        self.dask._send_to_scheduler(desire)
+        self._futures.update(zip(keys, futures, strict=True))
+        return futures
 
     def hub_history(self) -> list[str]:
         """Ids of all tasks that the scheduler keeps."""
@@ -144,9 +164,10 @@ class KeepsResults(BackendClient):
         del targets
         if jobs != "all":
             raise ValueError(f"jobs must be 'all', not {jobs!r}: Dask forgets data sets as a whole")
-        names = [n for n in self.dask.list_datasets() if str(n).startswith(PREFIX)]
+        names = self._published_names()
         for name in names:
             self.dask.unpublish_dataset(name)
+            self.dask.unpublish_dataset(_HELD + name)
         return len(names)
 
     purge_hub_results = purge_results
@@ -156,6 +177,11 @@ class KeepsResults(BackendClient):
 
     def _listen_to(self, sessions: set[str]) -> None:
         raise NotImplementedError
+
+
+def known_keys(keys: list[str], dask_scheduler: Any = None) -> list[str]:
+    """Those of these tasks that the scheduler knows; the others were taken back."""
+    return [key for key in keys if key in dask_scheduler.tasks]
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
