@@ -124,6 +124,8 @@ class BackendClient(RemembersTasks):
             return
         if any(entry.task.timeout for entry in entries):
             self._refuse_unless("time_limits", "time limits: view.timeout must be None")
+        if not self.capabilities.cells and any(entry.task.kind == m.CELL for entry in entries):
+            self._refuse_unless("cells", "an IPython shell for cells: its workers have none here")
         try:
             self._send(entries)
         except BaseException:
@@ -237,8 +239,14 @@ class BackendClient(RemembersTasks):
         -------
         dict
             Per task: ``'aborted'``, ``'running'`` (too late), ``'finished'`` or ``'unknown'``.
+
+        Raises
+        ------
+        CapabilityError
+            When this backend cannot.
         """
         del targets, block
+        self._refuse_unless("abort_queued", "tasks back: what is submitted runs")
         ids = list(self.ledger.outstanding) if jobs is None else ids_of(jobs)
         records = {msg_id: self._known.get(msg_id) for msg_id in ids}
         unfinished = [i for i, record in records.items() if record and record.received is None]

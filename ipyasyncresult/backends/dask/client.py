@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dataclasses
+import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from ipyasyncresult.backends.dask import CAPABILITIES
 from ipyasyncresult.backends.dask.errors import CLOSED
 from ipyasyncresult.backends.dask.flow import TakesDeliveries
 from ipyasyncresult.backends.dask.kept import PREFIX
+from ipyasyncresult.backends.dask.quiet import quiet_at_its_end
 from ipyasyncresult.backends.dask.worker import Job, executing_keys
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
@@ -115,6 +118,10 @@ class DaskClient(TakesDeliveries):
                     f"worker {address} has ipyasyncresult {theirs[0]} on Python {theirs[1]}, this "
                     f"client {mine[0]} on Python {mine[1]}"
                 )
+        if os.getpid() in self.dask.run(os.getpid).values():  # threads of the user's own process
+            self.capabilities = dataclasses.replace(CAPABILITIES, cells=False)
+        if self.dask.cluster is not None:
+            quiet_at_its_end(self.dask.cluster)
 
     def _look_at_workers(self) -> None:
         self._threads = dict(self.dask.nthreads())
