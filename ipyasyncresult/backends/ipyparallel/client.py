@@ -28,7 +28,7 @@ __all__ = ["IpyparallelClient"]
 _LOOK = 0.5  # seconds between two looks at the controller, while something is outstanding
 _ANSWER = 5.0  # seconds that an engine's control channel gets to answer
 _LATE_OUTPUTS = 5.0  # seconds after a reply in which the rest of the outputs must come
-_BUSY_LAG = 0.03  # seconds that "busy" may be behind an answer of the control channel
+_BUSY_LAG = 0.03  # seconds that "busy" may be behind the task, and an answer of the control channel
 
 
 class IpyparallelClient(TakesReplies):
@@ -167,6 +167,8 @@ class IpyparallelClient(TakesReplies):
     ) -> dict[str, str]:
         """Signal the engines that run these tasks; says per task what happened."""
         ids = list(self.outstanding) if msg_ids is None else ids_of(msg_ids)
+        if any(self._entries[i].record.status is Status.PENDING for i in ids if i in self._entries):
+            threading.Event().wait(_BUSY_LAG)  # what has begun says so by now
         fate, engines = {}, set()
         for msg_id in ids:
             entry = self._entries.get(msg_id)
