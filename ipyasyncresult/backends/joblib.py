@@ -134,5 +134,5 @@ class _Work:
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """A batch failed: what has not started is not needed any more."""
         del ensure_ready
-        if self._result is not None:
+        if self._result is not None and self._result.capabilities.abort_queued:
             self._result.abort()

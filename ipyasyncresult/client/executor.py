@@ -163,7 +163,7 @@ class EngineExecutor(concurrent.futures.Executor):
                 yield from part
         finally:
             pending = [record.msg_id for part in parts for record in part.records]
-            if pending and not self._client.closed:
+            if pending and not self._client.closed and self._client.capabilities.abort_queued:
                 self._client.abort(pending)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -99,4 +99,5 @@ class LazyMap(Iterator[Any]):
         self._items = zip((), strict=False)
         pending = [one.msg_ids[0] for one in self._under_way if not one.ready()]
         self._under_way.clear()
-        return self._view.client.abort(pending) if pending else {}
+        client = self._view.client
+        return client.abort(pending) if pending and client.capabilities.abort_queued else {}

@@ -224,7 +224,8 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
     def cancel(self) -> bool:
         """Take the task back if it has not started; True when that worked."""
-        self._source.abort()
+        if self._source.capabilities.abort_queued:
+            self._source.abort()
         return self._source.aborted()
 
     def cancelled(self) -> bool:

@@ -74,8 +74,10 @@ def run_in_foreground(
         return failure
     left = result.counts()
     if left.finished < left.total:
+        can = result.capabilities
+        why = "" if can.interrupt_running else f", as {can.backend} cannot interrupt them"
         print(
-            f"ipyasyncresult: {left.total - left.finished} of {left.total} tasks go on; "
+            f"ipyasyncresult: {left.total - left.finished} of {left.total} tasks go on{why}; "
             "%pxresult waits for them"
         )
     raise KeyboardInterrupt("the cell was interrupted")
@@ -85,8 +87,11 @@ def stop_work(client: AnyClient, result: AsyncResult, number: int) -> None:
     """Take back what waits, signal what runs, and give it a moment to end; nothing for signal 0."""
     if not number:
         return
-    fate = result.abort()
-    running = [record for record in result.records if fate.get(record.msg_id) == "running"]
+    can = result.capabilities
+    fate = result.abort() if can.abort_queued else {}
+    if not can.interrupt_running:
+        return
+    running = [r for r in result.records if fate.get(r.msg_id, str(r.status)) == "running"]
     if running and number == signal.SIGINT:
         result.interrupt()  # the tasks, not whatever their engines run by now
     elif running:
