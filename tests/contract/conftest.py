@@ -46,6 +46,9 @@ class Backend(Protocol):
     def seen_by_others(self, result: AsyncResult) -> AsyncResult:
         """The same result as another session gets it."""
 
+    def client_elsewhere(self) -> str:
+        """The expression that gives another process a client; where results are kept."""
+
     def close(self) -> None:
         """End it, whatever is under way."""
 
@@ -77,6 +80,9 @@ class OwnEngines:
     def seen_by_others(self, result: AsyncResult) -> AsyncResult:
         self.client.queue_status()  # answered behind the tasks: then the hub knows them
         return self._second.get_result(ids_of(result))
+
+    def client_elsewhere(self) -> str:
+        return f"ipar.connect({self.client.cluster_id!r})"
 
     def close(self) -> None:
         self._second.close()
@@ -167,6 +173,9 @@ class LeastBackend:
     def seen_by_others(self, result: AsyncResult) -> AsyncResult:
         return self.client.get_result(ids_of(result))
 
+    def client_elsewhere(self) -> str:
+        raise NotImplementedError
+
     def _serve(self, number: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -227,6 +236,9 @@ class Foreign:
         found: AsyncResult = self.client.get_result(ids_of(result))
         return found
 
+    def client_elsewhere(self) -> str:
+        raise NotImplementedError
+
     def close(self) -> None:
         self.client.close()
 
@@ -285,6 +297,9 @@ class DaskBackend(Foreign):
         found: AsyncResult = self._second.get_result(ids_of(result))
         return found
 
+    def client_elsewhere(self) -> str:
+        return f"ipar.connect({self._cluster.scheduler_address!r})"
+
     def close(self) -> None:
         super().close()
         self._second.close()
@@ -315,6 +330,12 @@ class IpyparallelBackend(Foreign):
         found: AsyncResult = self._second.get_result(ids_of(result))
         return found
 
+    def client_elsewhere(self) -> str:
+        named = (
+            f"cluster_id={self._cluster.cluster_id!r}, profile_dir={self._cluster.profile_dir!r}"
+        )
+        return f"ipar.connect(__import__('ipyparallel').Client({named}))"
+
     def close(self) -> None:
         super().close()
         self._second.close()
@@ -335,12 +356,13 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 }
 
 
-def _params() -> list[Any]:
-    marks = {key: [pytest.mark.library_connections] for key in ("dask", "ipyparallel")}
-    return [pytest.param(name, marks=marks.get(name, ())) for name in sorted(BACKENDS)]
+def param(name: str) -> Any:
+    """A backend's name, as a parameter of tests."""
+    marks = [pytest.mark.library_connections] if name in ("dask", "ipyparallel") else []
+    return pytest.param(name, marks=marks)
 
 
-@pytest.fixture(scope="module", params=_params())
+@pytest.fixture(scope="module", params=[param(name) for name in sorted(BACKENDS)])
 def make_backend(request: pytest.FixtureRequest) -> Callable[[], Backend]:
     return BACKENDS[request.param]
 

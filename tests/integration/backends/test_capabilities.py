@@ -1,4 +1,5 @@
-"""The table of what each backend can do: what it cannot is refused, row by row."""
+"""What is refused beside the rows of the table (``tests/contract/test_capabilities.py`` has those),
+and a backend of somebody else's."""
 
 from __future__ import annotations
 
@@ -6,23 +7,13 @@ import concurrent.futures
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ipyasyncresult as ipar
-from ipyasyncresult import LoadBalancedView
-from ipyasyncresult.backends.futures import CAPABILITIES
-from ipyasyncresult.backends.tracking import CAPABILITIES as TRACKED
-from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.errors import CapabilityError
-
-SOON = 30.0
-"""Seconds after which waiting is given up."""
-
-ROWS = [field.name for field in fields(Capabilities) if field.name != "backend"]
 
 
 @pytest.fixture(scope="module")
@@ -40,43 +31,6 @@ def clients(pool: concurrent.futures.Executor) -> Iterator[dict[str, Any]]:
     """Those of the backends that need no cluster; the others refuse in their own modules."""
     with ipar.connect(pool) as executor, _client_of(ipar.track(pool.submit(abs, -1))) as tracked:
         yield {"executor": executor, "tracked": tracked}
-
-
-def limited(client: Any) -> Any:
-    view = LoadBalancedView(client)
-    view.timeout = 1.0
-    return view.apply_async(abs, -1)
-
-
-# How each row is asked for; those about outputs say what is there, and refuse nothing.
-ASK: dict[str, Callable[[Any], Any]] = {
-    "cells": lambda client: client[:].execute("1"),
-    "addressed_engines": lambda client: client[0],
-    "interrupt_running": lambda client: client.interrupt(),
-    "stored_results": lambda client: client.get_result("nobody-1"),
-    "time_limits": limited,
-}
-SILENT = {"outputs", "rich_outputs", "live_outputs"}
-NEEDS_A_TASK = {"abort_queued", "retry"}  # the contract suite asks for these
-
-
-def test_every_row_is_asked_for() -> None:
-    assert set(ASK) | SILENT | NEEDS_A_TASK == set(ROWS)
-
-
-@pytest.mark.parametrize(
-    ("name", "row"),
-    [
-        (name, row)
-        for name, table in (("executor", CAPABILITIES), ("tracked", TRACKED))
-        for row in ASK
-        if not getattr(table, row)
-    ],
-)
-def test_what_is_no_in_the_table_is_refused(clients: dict[str, Any], name: str, row: str) -> None:
-    client = clients[name]
-    with pytest.raises(CapabilityError, match=client.capabilities.backend):
-        ASK[row](client)
 
 
 def test_engines_are_neither_restarted_nor_ended_one_by_one(clients: dict[str, Any]) -> None:

@@ -163,6 +163,37 @@ def test_px_runs_cells_there_and_shows_what_they_write(
         run_cell("%px 1 / 0")
 
 
+def test_a_cell_that_is_interrupted_says_what_dask_cannot_stop(
+    client: DaskClient,
+    new_gate: NewGate,
+    run_cell: Callable[[str], Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client.activate()
+    gate = new_gate("cell")
+
+    def press_stop() -> None:
+        while not gate.path.with_name("begun").exists():
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press_stop)
+    thread.start()
+    code = f"""
+    import pathlib, time
+    pathlib.Path({str(gate.path.with_name("begun"))!r}).touch()
+    while not pathlib.Path({str(gate.path)!r}).exists():
+        time.sleep(0.01)
+    """
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(f"%%px --targets 0\n{textwrap.dedent(code)}")
+    thread.join()
+    shown = capsys.readouterr().out
+    assert "1 of 1 tasks go on, as Dask cannot interrupt them; %pxresult waits for them" in shown
+    gate.open()
+    assert client[0].apply_sync(abs, -1) == 1
+
+
 def test_targets_are_workers(client: DaskClient) -> None:
     pids = client[:].apply_sync(os.getpid)
     assert len(set(pids)) == 2
@@ -266,6 +297,27 @@ def test_what_it_cannot_do_is_refused(client: DaskClient) -> None:
     view.timeout = 1.0
     with pytest.raises(CapabilityError, match="Dask cannot give time limits"):
         view.apply_async(abs, -1)
+
+
+def test_threads_of_this_process_run_calls_and_no_cells(
+    run_cell: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    local_cluster: Any = distributed.LocalCluster
+    with (
+        local_cluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        ipar.connect(cluster) as client,
+    ):
+        assert client.load_balanced_view().map_sync(abs, [-1, 2], chunksize=1) == [1, 2]
+        client.activate()
+        with pytest.raises(CapabilityError, match="Dask cannot give an IPython shell"):
+            client[0].execute("1")
+        with pytest.raises(CapabilityError, match="Dask cannot give an IPython shell"):
+            run_cell("%px 1")
+    # A cluster that is closed need not say that it loses what it kept.
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == []
 
 
 # ------------------------------------------------------------------------- what goes wrong there
@@ -454,6 +506,23 @@ def test_results_come_back_after_a_restart(client: DaskClient, address: str) -> 
     one = client.get_result([first])
     assert isinstance(one, AsyncHubResult)
     assert one.msg_ids == [first]
+
+
+def test_what_was_taken_back_is_told_to_other_sessions_too(
+    client: DaskClient, address: str, new_gate: NewGate
+) -> None:
+    gate = new_gate("taken back")
+    mine = client.load_balanced_view().map_async(lambda _: gate.wait(), range(4), chunksize=1)
+    client.wait_until_kept(SOON)  # it keeps what did not run in the end
+    fate = mine.abort()
+    assert sorted(fate.values()) == ["aborted"] * 2 + ["running"] * 2
+    with ipar.connect(address) as other:
+        theirs = other.get_result(mine.msg_ids)
+        gate.open()
+        theirs.wait(SOON)
+        mine.wait(SOON)
+        assert [task.status for task in theirs.tasks()] == [task.status for task in mine.tasks()]
+        assert [type(error) for error in theirs.failed] == [ipar.TaskAborted] * 2
 
 
 def test_the_scheduler_keeps_so_many_and_lets_go_of_the_oldest(
