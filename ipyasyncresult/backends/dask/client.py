@@ -18,7 +18,7 @@ from ipyasyncresult.backends.dask.errors import CLOSED
 from ipyasyncresult.backends.dask.flow import TakesDeliveries
 from ipyasyncresult.backends.dask.kept import PREFIX
 from ipyasyncresult.backends.dask.quiet import quiet_at_its_end
-from ipyasyncresult.backends.dask.worker import Job, executing_keys
+from ipyasyncresult.backends.dask.worker import Job, OutOfReach, executing_keys
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
 from ipyasyncresult.core.asyncresult import AsyncResult
@@ -120,6 +120,8 @@ class DaskClient(TakesDeliveries):
                 )
         if os.getpid() in self.dask.run(os.getpid).values():  # threads of the user's own process
             self.capabilities = dataclasses.replace(CAPABILITIES, cells=False)
+        elif self.dask.cluster is not None:
+            self.dask.register_plugin(OutOfReach())
         if self.dask.cluster is not None:
             quiet_at_its_end(self.dask.cluster)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
 from collections.abc import Sequence
 from typing import Any
+
+from distributed import WorkerPlugin
 
 from ipyasyncresult.worker.guest import Work
 from ipyasyncresult.worker.live import run_live
 
-__all__ = ["Job", "Parcel", "executing_keys", "run_on_worker"]
+__all__ = ["Job", "OutOfReach", "Parcel", "executing_keys", "run_on_worker"]
 
 
 class Job:
@@ -59,6 +63,25 @@ class Parcel:
         if isinstance(sent, Parcel):
             return pickle.loads(sent.data), sent.buffers
         return pickle.loads(sent), ()
+
+
+class OutOfReach(WorkerPlugin):
+    """Workers that this process started are not hit by its interrupts.
+
+    The stop button of a notebook signals the kernel's whole group of processes.  A worker of a
+    ``LocalCluster`` is one of them, and ends at such a signal with all that it runs.
+    """
+
+    name = "ipyasyncresult-out-of-reach"
+
+    def __init__(self) -> None:
+        self._group = socket.gethostname(), os.getpgrp()
+
+    def setup(self, worker: Any) -> None:
+        """Called by Dask, in each worker that there is or will be."""
+        del worker
+        if (socket.gethostname(), os.getpgrp()) == self._group and os.getpid() != os.getpgrp():
+            os.setpgid(0, 0)
 
 
 def run_on_worker(msg_id: str, topic: str, work: tuple[Any, ...]) -> bytes | Parcel:

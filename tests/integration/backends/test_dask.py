@@ -320,6 +320,62 @@ def test_threads_of_this_process_run_calls_and_no_cells(
     assert said == []
 
 
+STOPPED = """
+    import sys
+    import time
+    from pathlib import Path
+
+    import ipyasyncresult as ipar
+    from distributed import LocalCluster
+
+    def work(begun, gate):
+        begun.touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        return "done"
+
+    if __name__ == "__main__":
+        begun, gate = map(Path, sys.argv[1:])
+        with (
+            LocalCluster(
+                n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+            ) as cluster,
+            ipar.connect(cluster) as client,
+        ):
+            result = client.load_balanced_view().apply_async(work, begun, gate)
+            try:
+                result.get()
+            except KeyboardInterrupt as interrupt:
+                print(*interrupt.__notes__)
+            gate.touch()
+            print(result.get(30))
+"""
+
+
+def test_the_stop_button_ends_the_wait_and_not_the_workers_of_this_process(
+    new_gate: NewGate, tmp_path: Path
+) -> None:
+    """It signals the whole group of processes, to which those of a LocalCluster belong."""
+    begun, gate = new_gate("begun"), new_gate("end")
+    script = tmp_path / "stopped.py"
+    script.write_text(textwrap.dedent(STOPPED))
+    running = subprocess.Popen(
+        [sys.executable, script, begun.path, gate.path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    begun.wait()
+    os.killpg(running.pid, signal.SIGINT)
+    said, complaints = running.communicate(timeout=2 * SOON)
+    assert complaints == ""
+    assert said.splitlines() == [
+        "0 of 1 done; the rest goes on: abort() takes back what is queued",
+        "done",
+    ]
+
+
 # ------------------------------------------------------------------------- what goes wrong there
 
 
@@ -447,8 +503,9 @@ def test_the_death_of_the_scheduler_ends_every_result(tmp_path: Path) -> None:
         alone = Processes(tmp_path, stack)
         with alone.connect() as foreign, ipar.connect(foreign) as client:
             view = client.load_balanced_view()
-            with pytest.warns(UserWarning, match="no engine is up: the tasks wait$"):
+            with pytest.warns(UserWarning, match="no engine is up: the tasks wait$") as warned:
                 result = view.map_async(abs, range(3), chunksize=1)
+            assert warned[0].filename == __file__
             assert result.progress == 0
             alone.scheduler.kill()
             result.wait(SOON)
