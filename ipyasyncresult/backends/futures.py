@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import threading
 from collections import deque
@@ -210,7 +211,7 @@ class ExecutorClient(BackendClient):
         for future, batch in under_way:
             # All or nothing: a batch is one call of the pool's.
             if all(entry.record.msg_id in wanted for entry in batch):
-                future.cancel()
+                _cancel(future)
 
     def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
         del targets, hub
@@ -224,7 +225,7 @@ class ExecutorClient(BackendClient):
             self._queue.clear()
             under_way = list(self._under_way)
         for future in under_way:
-            future.cancel()
+            _cancel(future)
 
 
 def translate(error: BaseException) -> BaseException:
@@ -236,6 +237,11 @@ def translate(error: BaseException) -> BaseException:
         made = EngineError(f"the executor could not run the task: {name}: {error}")
     made.__cause__ = error
     return made
+
+
+def _cancel(future: concurrent.futures.Future[Any]) -> None:
+    with contextlib.suppress(NotImplementedError):  # Parsl's
+        future.cancel()
 
 
 def _count_workers(executor: concurrent.futures.Executor) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipyasyncresult as ipar
+from ipyasyncresult.errors import HubError
 
 if TYPE_CHECKING:
     from tests.integration.conftest import NewGate
@@ -63,7 +64,9 @@ def test_the_executor_of_dask() -> None:
         check(pool)
 
 
-def test_the_executor_of_parsl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_executor_of_parsl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_gate: NewGate
+) -> None:
     parsl = pytest.importorskip("parsl.concurrent")
     # It starts programs that are installed beside this Python.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -79,6 +82,12 @@ def test_the_executor_of_parsl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     with parsl.ParslPoolExecutor(config) as pool:
         check(pool)
+        with ipar.connect(pool, n=1) as client:  # its futures cannot be cancelled
+            held = client.load_balanced_view().apply_async(new_gate("held").wait)
+            assert client.abort() in ({held.msg_ids[0]: "running"}, {held.msg_ids[0]: "aborted"})
+        with pytest.raises(HubError, match="the client was closed"):
+            held.get(SOON)
+        new_gate.open_all()
 
 
 OVER_MPI = """
