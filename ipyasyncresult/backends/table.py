@@ -51,6 +51,8 @@ class CapabilityTable:
         lines = [head, ["---"] * len(head), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
+    _repr_markdown_ = markdown
+
     def __str__(self) -> str:
         rows = self.rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -175,4 +175,11 @@ def test_the_same_cell_runs_over_other_clusters() -> None:
     ]
     assert seeds == [[str(seed) for seed in range(8)]] * 4
     assert {cell.outputs[-1]["data"]["text/plain"] for cell in over} == {"3.14"}
+    # What changes is one line.
+    changed = [cell.source for cell in notebook.cells if cell.source.startswith("client = ")]
+    assert [source.count("\n") for source in changed] == [0] * 4
     assert "Dask" in shown(notebook, "capabilities()")
+    assert "| Dask |" in shown(notebook, "capabilities()", "text/markdown")
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            assert output.get("name") != "stderr", output["text"]

@@ -40,8 +40,8 @@ def connect(target: Any) -> IpyparallelClient:
     Parameters
     ----------
     target : ipyparallel.Client or ipyparallel.Cluster
-        A client is used and left open; of a cluster one is made, and the cluster is started first
-        if it is not running.
+        A client is used and left open; of a cluster one is made.  A cluster that is not running is
+        started first, with all its engines.
 
     Raises
     ------
@@ -58,8 +58,10 @@ def connect(target: Any) -> IpyparallelClient:
         if target._closed:
             raise StartError("this ipyparallel client is closed")
         return IpyparallelClient(target, owns=False)
+    engines = 1
     if target.controller is None:
         target.start_cluster_sync()
+        engines = sum(launcher.n for launcher in target.engines.values())
     client: Any = target.connect_client_sync()
-    client.wait_for_engines(1, interactive=False)
+    client.wait_for_engines(engines, interactive=False)
     return IpyparallelClient(client, owns=True)
