@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -242,4 +243,12 @@ def warn_of_waiting(client: AnyClient, tasks: int, limit: int | None) -> None:
     if any(news.event == "gave_up" for news in client.events):
         return  # then tasks do not wait: they fail, and say why
     advice = "; client.add_engines(n) starts some" if hasattr(client, "add_engines") else ""
-    warnings.warn(f"no engine is up: the tasks wait{advice}", stacklevel=3)
+    warnings.warn(f"no engine is up: the tasks wait{advice}", stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """How many frames the code that uses this package is above the function that asks."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("ipyasyncresult."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -9,8 +9,9 @@ __all__ = ["OWN_ENGINES", "Capabilities"]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What can be asked of a client.  What is False is refused with ``CapabilityError``; of outputs,
-    nothing is refused: those that a backend does not have are not there, or come at the end.
+    """What can be asked of a client.  What is False is refused with ``CapabilityError``.
+
+    But for outputs: those that a backend does not have are not there, or come at the end.
 
     Attributes
     ----------

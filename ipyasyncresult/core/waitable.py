@@ -15,6 +15,7 @@ from ipyasyncresult.errors import ResultNotReady, TimeoutError
 
 if TYPE_CHECKING:
     from ipyasyncresult.core.asyncresult import AsyncResult
+    from ipyasyncresult.core.clientprotocol import ClientProtocol
 
 __all__ = ["ReturnWhen", "TaskFuture", "Waitable", "check_return_when"]
 
@@ -36,6 +37,7 @@ class Waitable:
 
     __slots__ = ()
 
+    _client: ClientProtocol
     _ledger: Ledger
     _tally: Tally
 
@@ -111,10 +113,12 @@ class Waitable:
         """For an exception that ended a wait, not the work."""
         hide_our_frames(interrupt)
         if self._tally.left and not hasattr(interrupt, "__notes__"):
-            counts = self._tally.counts()
+            counts, can = self._tally.counts(), self._client.capabilities
+            ways = ["abort() takes back what is queued"] * can.abort_queued
+            ways += ["interrupt() stops what runs"] * can.interrupt_running
             interrupt.add_note(
-                f"{counts.finished} of {counts.total} done; the rest goes on: "
-                "abort() takes back what is queued, interrupt() stops what runs"
+                f"{counts.finished} of {counts.total} done; the rest goes on"
+                + (": " + ", ".join(ways) if ways else "")
             )
 
     def _partition_done(self) -> tuple[set[AsyncResult], set[AsyncResult]]:
