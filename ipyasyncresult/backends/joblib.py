@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.backends.protocol import needs
 from ipyasyncresult.client.connect import default_client
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import Capabilities
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
@@ -69,6 +70,12 @@ class _Work:
 
     def __init__(self, *args: Any, client: AnyClient | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
+        theirs = getattr(client, "capabilities", None)
+        if client is not None and not isinstance(theirs, Capabilities):
+            raise TypeError(
+                "client must be one that ipyasyncresult.connect(x) gives, "
+                f"not {type(client).__name__} {client!r}"
+            )
         self._client = client
         self._result: AsyncResult | None = None
         self._live: AbstractContextManager[None] | None = None

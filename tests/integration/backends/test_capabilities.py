@@ -63,6 +63,28 @@ def test_what_is_not_kept_has_no_history_and_is_not_purged(clients: dict[str, An
             client.restart()
 
 
+@pytest.mark.parametrize(
+    ("library", "extra", "ask"),
+    [
+        ("distributed", "dask", "ipar.connect('tcp://127.0.0.1:8786')"),
+        (
+            "ipyparallel",
+            "ipyparallel",
+            "ipar.connect(type('Client', (), {'__module__': 'ipyparallel'})())",
+        ),
+        ("joblib", "joblib", "ipar.register_joblib_backend()"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_an_error_that_names_the_extra(
+    library: str, extra: str, ask: str
+) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; import ipyasyncresult as ipar; {ask}"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith(("ImportError", "ModuleNotFoundError")), ran.stderr
+    assert last.endswith(f"; it comes with: pip install 'ipyasyncresult[{extra}]'")
+
+
 PAGE = Path(__file__).parents[3] / "docs" / "howto" / "own-backend.md"
 
 

@@ -59,6 +59,13 @@ def test_one_engine_alone_does_what_several_would_do() -> None:
             assert set(found) == {engine}
 
 
+def test_a_client_of_another_library_is_refused_by_name() -> None:
+    with pytest.raises(
+        TypeError, match=r"client must be one that ipyasyncresult.connect\(x\) gives"
+    ):
+        joblib.parallel_config(backend="ipyasyncresult", client=object())
+
+
 def test_results_come_as_a_generator(new_gate: NewGate) -> None:
     gate = new_gate("second")
 
