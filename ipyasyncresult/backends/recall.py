@@ -146,9 +146,17 @@ class RemembersTasks(RefusesByDefault):
         try:
             return self._calls[number]
         except IndexError:
+            found = self._last_kept() if number == -1 else None
+        if found is None:
             raise UnknownTaskError(
                 f"{len(self._calls)} calls are remembered here: no number {number}"
-            ) from None
+            )
+        return found
+
+    def _last_kept(self) -> Call | None:
+        """The last call that the cluster keeps: after a restart this client made none."""
+        kept = self.hub_history() if self.capabilities.stored_results else []
+        return self._find_call(kept[-1]) if kept else None
 
     def _call_named(self, which: str) -> Call | None:
         for call in reversed(self._calls):

@@ -11,6 +11,7 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,7 @@ class KeepsResults(BackendClient):
         self._unpublished: list[tuple[Entry, Any]] = []  # with futures, which hold the results
         self._publishing: set[asyncio.Future[None]] = set()
         self._published: list[tuple[str, int]] = []  # data sets and how many tasks each has
-        self._sets = 0
+        self._set = 0  # number of the last data set: when it was made, in milliseconds
 
     def _keep_later(self, entries: list[Entry], futures: list[Any]) -> None:
         if self._keep and entries:
@@ -63,8 +64,8 @@ class KeepsResults(BackendClient):
 
     async def _publish(self, submitted: list[tuple[Entry, Any]]) -> None:
         """Have the scheduler keep what was submitted, and let go of the oldest beyond the limit."""
-        name = f"{self.session}-{self._sets}"
-        self._sets += 1
+        self._set = max(self._set + 1, int(time.time() * 1000))
+        name = f"{self.session}-{self._set}"
         # Those that were taken back meanwhile are unknown to the scheduler.
         submitted = [(entry, f) for entry, f in submitted if f.status != "cancelled"]
         about = [_describe(entry) for entry, _ in submitted]
@@ -156,8 +157,9 @@ class KeepsResults(BackendClient):
         return futures
 
     def hub_history(self) -> list[str]:
-        """Ids of all tasks that the scheduler keeps."""
-        return [task["msg_id"] for tasks in self._published_tasks() for task in tasks]
+        """Ids of all tasks that the scheduler keeps, oldest first."""
+        kept = reversed(list(self._published_tasks()))
+        return [task["msg_id"] for tasks in kept for task in tasks]
 
     def purge_results(self, jobs: Any = "all", targets: Any = ()) -> int:
         """Let the scheduler forget all results of this package; how many data sets there were."""

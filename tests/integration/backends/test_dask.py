@@ -563,6 +563,10 @@ def test_results_come_back_after_a_restart(client: DaskClient, address: str) -> 
     one = client.get_result([first])
     assert isinstance(one, AsyncHubResult)
     assert one.msg_ids == [first]
+    with ipar.connect(address) as fresh:  # as in a notebook that was restarted
+        assert set(fresh.get_result(-1).msg_ids) == set(result.msg_ids)
+        with pytest.raises(UnknownTaskError, match="0 calls are remembered here: no number -2"):
+            fresh.get_result(-2)
 
 
 def test_what_was_taken_back_is_told_to_other_sessions_too(
@@ -593,7 +597,7 @@ def test_the_scheduler_keeps_so_many_and_lets_go_of_the_oldest(
             few.wait_until_kept(SOON)
         unkept = none.load_balanced_view().apply_async(abs, -1)
         none.wait_until_kept(SOON)
-        assert sorted(client.hub_history()) == sorted(submitted[-3:])
+        assert client.hub_history() == submitted[-3:]  # oldest first
         assert client.get_result(submitted[-1]).get(SOON) == 4
         for gone in (submitted[0], unkept.msg_ids[0]):
             with pytest.raises(UnknownTaskError, match="the Dask scheduler keeps no task"):

@@ -232,6 +232,7 @@ def test_the_hub_gives_results_to_others_by_label_and_id(
         assert isinstance(theirs.exception(), ZeroDivisionError)
         assert theirs.stdout == mine.stdout
         assert set(theirs.metadata[0]) == set(mine.metadata[0])
+        assert other.get_result(-1).msg_ids == mine.msg_ids
         one = other.get_result(mine.msg_ids[0])
         assert isinstance(one, AsyncHubResult)
         assert set(mine.msg_ids) <= set(other.hub_history())
