@@ -272,7 +272,8 @@ class RemoteError(IpyAsyncResultError):
         return f"{name}\n[{self.where()}]\n{self.traceback}".rstrip()
 
     def __repr__(self) -> str:
-        return f"<RemoteError[{self.engine_id}]: {self.ename}({self.evalue})>"
+        engine = "" if self.engine_id is None else f"[{self.engine_id}]"
+        return f"<RemoteError{engine}: {self.ename}({self.evalue})>"
 
     @property
     def engine_info(self) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class FollowedFutures:
         made.__cause__ = error
         return made
 
+    def engine(self, future: Any) -> int | None:
+        """Where it ran, as far as its library knows."""
+        return None
+
     def outputs(self, future: Any, clock: Callable[[], float]) -> list[Output]:
         """What the task wrote, as far as its library knows."""
         return []

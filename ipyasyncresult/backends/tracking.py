@@ -41,6 +41,10 @@ CAPABILITIES = Capabilities(
 )
 
 
+_ASKING = (__name__, "concurrent.futures._base")
+"""Modules whose frames a future adds to an error when it is asked for its result."""
+
+
 def track(futures: Iterable[Any] | Any, *, fname: str = "futures") -> TrackedResult:
     """A result over futures submitted elsewhere, with progress, errors and the widget.
 
@@ -188,9 +192,12 @@ class _Tracker(BackendClient):
                 value = future.result()
                 outputs = kind.outputs(future, self.ledger.clock)
         except BaseException as raised:  # noqa: BLE001  whatever the task raised
-            error = raised
+            error = _as_it_was_raised(raised)
         lost = None if error is None else kind.lost(future, error, msg_id)
         with self.ledger.batch() as batch:
+            record = batch.get(msg_id)
+            if record is not None:
+                record.engine_id = kind.engine(future)
             batch.output(msg_id, outputs)
             if lost is not None:
                 self._lose(batch, msg_id, lost)
@@ -218,3 +225,11 @@ class _Tracker(BackendClient):
 
     def _release(self) -> None:
         self._futures.clear()  # the next look is the last
+
+
+def _as_it_was_raised(error: BaseException) -> BaseException:
+    """Without the frames of who asked a future for it."""
+    where = error.__traceback__
+    while where is not None and where.tb_frame.f_globals["__name__"] in _ASKING:
+        where = where.tb_next
+    return error.with_traceback(where)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.dask import CAPABILITIES
+from ipyasyncresult.backends.dask.ending import forget_at_its_end
 from ipyasyncresult.backends.dask.errors import CLOSED
 from ipyasyncresult.backends.dask.flow import TakesDeliveries
 from ipyasyncresult.backends.dask.kept import PREFIX
-from ipyasyncresult.backends.dask.quiet import quiet_at_its_end
 from ipyasyncresult.backends.dask.worker import Job, OutOfReach, executing_keys
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
@@ -123,7 +123,7 @@ class DaskClient(TakesDeliveries):
         elif self.dask.cluster is not None:
             self.dask.register_plugin(OutOfReach())
         if self.dask.cluster is not None:
-            quiet_at_its_end(self.dask.cluster)
+            forget_at_its_end(self.dask.cluster)
 
     def _look_at_workers(self) -> None:
         self._threads = dict(self.dask.nthreads())

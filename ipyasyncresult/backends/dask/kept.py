@@ -22,14 +22,14 @@ from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError, UnknownTaskError
 from ipyasyncresult.wire import messages as m
 
-__all__ = ["PREFIX", "KeepsResults", "known_keys"]
+__all__ = ["HELD", "PREFIX", "KeepsResults", "known_keys"]
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "ipyasyncresult-"
 """With it begin sessions, and so ids, topics and data sets."""
 
-_HELD = "held-by-"
+HELD = "held-by-"
 """With it begins the name of the data set with the futures."""
 
 _SECONDS = 0.25
@@ -71,13 +71,13 @@ class KeepsResults(BackendClient):
         about = [_describe(entry) for entry, _ in submitted]
         futures = [future for _, future in submitted]
         try:
-            await self.dask.publish_dataset(futures, name=_HELD + name)
+            await self.dask.publish_dataset(futures, name=HELD + name)
             await self.dask.publish_dataset(about, name=name)
             self._published.append((name, len(submitted)))
             while sum(count for _, count in self._published[1:]) >= self._keep:
                 oldest, _ = self._published.pop(0)
                 await self.dask.unpublish_dataset(oldest)
-                await self.dask.unpublish_dataset(_HELD + oldest)
+                await self.dask.unpublish_dataset(HELD + oldest)
         except Exception:  # noqa: BLE001  what it may raise depends on what is gone
             if self.dask.status == "running":
                 _log.exception("the scheduler does not keep %d tasks", len(submitted))
@@ -169,7 +169,7 @@ class KeepsResults(BackendClient):
         names = self._published_names()
         for name in names:
             self.dask.unpublish_dataset(name)
-            self.dask.unpublish_dataset(_HELD + name)
+            self.dask.unpublish_dataset(HELD + name)
         return len(names)
 
     purge_hub_results = purge_results

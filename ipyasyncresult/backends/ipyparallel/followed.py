@@ -38,6 +38,10 @@ class Followed(FollowedFutures):
     def lost(self, future: Any, error: BaseException, msg_id: str) -> BaseException | None:
         return super().lost(future, error, msg_id) or translate(error, msg_id)
 
+    def engine(self, future: Any) -> int | None:
+        number = future.engine_id
+        return number if isinstance(number, int) else None  # of several engines: none of them
+
     def outputs(self, future: Any, clock: Callable[[], float]) -> list[Output]:
         found = future.metadata
         outputs: list[Output] = []

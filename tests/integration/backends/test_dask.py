@@ -315,7 +315,7 @@ def test_threads_of_this_process_run_calls_and_no_cells(
             client[0].execute("1")
         with pytest.raises(CapabilityError, match="Dask cannot give an IPython shell"):
             run_cell("%px 1")
-    # A cluster that is closed need not say that it loses what it kept.
+    # A cluster that is closed neither says that it loses what it kept, nor computes it again.
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert said == []
 

@@ -251,6 +251,7 @@ def test_results_of_its_own_are_tracked(client: IpyparallelClient, new_gate: New
     assert isinstance(result, ipar.AsyncMapResult)
     assert result.ok == [6.0, 3.0]
     assert result.stdout == ["inverting 1\n", "", "inverting 2\n"]
+    assert set(result.engine_id) <= {0, 1}
     (error,) = result.failed
     assert isinstance(error, ipar.RemoteError)
     assert isinstance(error.__cause__, ipyparallel.RemoteError)

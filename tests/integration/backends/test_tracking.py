@@ -41,6 +41,9 @@ def follow(submit: Submit, cancelled: type[BaseException]) -> None:
     assert isinstance(error, ipar.RemoteError)
     assert error.ename == "ZeroDivisionError"
     assert isinstance(error.__cause__, cancelled)
+    assert repr(error) == "<RemoteError: ZeroDivisionError(division by zero)>"
+    assert "in invert" in error.traceback
+    assert "_take_now" not in error.traceback
     assert (result.progress, result.counts().failed, result.fname) == (3, 1, "inverted")
     assert "3 tasks" in result.summary()
     with pytest.raises(ipar.RemoteError):
