@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,11 +41,11 @@ class KeepsResults(BackendClient):
         self._published: list[tuple[str, int]] = []  # data sets and how many tasks each has
         self._sets = 0
 
-    def _keep_later(self, entries: list[Entry], futures: list[Any]) -> None:
-        if self._keep and entries:
+    def _keep_later(self, submitted: list[tuple[Entry, Any]]) -> None:
+        if self._keep:
             if not self._unpublished:
                 asyncio.get_running_loop().call_later(_SECONDS, self._publish_soon)
-            self._unpublished += zip(entries, futures, strict=True)
+            self._unpublished += submitted
 
     def _publish_soon(self) -> None:
         submitted, self._unpublished = self._unpublished, []
@@ -59,7 +60,8 @@ class KeepsResults(BackendClient):
         self._sets += 1
         # Those that were taken back meanwhile are unknown to the scheduler.
         submitted = [(entry, f) for entry, f in submitted if f.status != "cancelled"]
-        about = [_describe(entry) for entry, _ in submitted]
+        # As bytes: Dask looks for futures in all that is published, and pickles it piece by piece.
+        about = pickle.dumps([_describe(entry) for entry, _ in submitted], 5)
         futures = [future for _, future in submitted]
         try:
             await self.dask.publish_dataset({"tasks": about, "futures": futures}, name=name)
@@ -107,7 +109,8 @@ class KeepsResults(BackendClient):
         names = [n for n in self.dask.list_datasets() if str(n).startswith(PREFIX)]
         for name in sorted(names, key=lambda n: int(n.rpartition("-")[2]), reverse=True):
             with contextlib.suppress(KeyError):  # taken away meanwhile
-                yield self.dask.get_dataset(name)
+                kept = self.dask.get_dataset(name)
+                yield {"tasks": pickle.loads(kept["tasks"]), "futures": kept["futures"]}
 
     def _published_tasks(self) -> Iterator[list[dict[str, Any]]]:
         return (kept["tasks"] for kept in self._published_sets())
@@ -132,7 +135,7 @@ class KeepsResults(BackendClient):
             self._futures[msg_id] = future
         self.ledger.submit_many(records)
         self._listen_to({msg_id.rpartition("-")[0] for msg_id in msg_ids} - {self.session})
-        self._watch_futures([future for _, future in about.values()], [])
+        self._watch_futures([future for _, future in about.values()])
         return records
 
     def hub_history(self) -> list[str]:
@@ -151,7 +154,7 @@ class KeepsResults(BackendClient):
 
     purge_hub_results = purge_results
 
-    def _watch_futures(self, futures: list[Any], entries: list[Entry]) -> None:
+    def _watch_futures(self, futures: list[Any]) -> None:
         raise NotImplementedError
 
     def _listen_to(self, sessions: set[str]) -> None:
