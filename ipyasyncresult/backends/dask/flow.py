@@ -44,7 +44,7 @@ class TakesDeliveries(KeepsResults):
         self._threads: dict[str, int] = {}  # worker addresses and their threads, as last seen
         self._news = NewsThread(self.ledger, self._look_around, _LOOK, "ipyasyncresult-dask")
         # The following belong to Dask's event loop.
-        self._arrived: list[tuple[str, bytes]] = []  # results of which nobody knows yet
+        self._arrived: list[tuple[str, bytes | Parcel]] = []  # results of which nobody knows yet
         self._handing_over: asyncio.TimerHandle | None = None  # due
         self._handed_over = 0.0  # when that was done last, by the loop's clock
         self._watched: set[str] = set()  # keys of futures whose end is waited for, or fetched
@@ -141,7 +141,7 @@ class TakesDeliveries(KeepsResults):
             asyncio.get_running_loop().call_later(_SOON, self._take_event, event)
 
     def _hand_over_soon(self) -> None:
-        """Wake the other thread at once, or if many are outstanding, a moment after the last time."""
+        """Wake the other thread at once; if many are outstanding, a moment after the last time."""
         loop = asyncio.get_running_loop()
         due = 0.0 if 8 * len(self._arrived) >= len(self._futures) else self._handed_over + _MOMENT
         if due <= loop.time():

@@ -91,7 +91,7 @@ class Outbox(WorkerPlugin):
         """Tell of this when the task has ended.  The thread of the task."""
         self._events[key] = topic, delivery
 
-    def transition(self, key: str, start: str, finish: str, **_: Any) -> None:
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
         """A task of this worker is in another state; in the worker's loop."""
         del start
         if key not in self._events:
@@ -118,7 +118,7 @@ def run_on_worker(msg_id: str, topic: str, work: tuple[Any, ...]) -> bytes | Par
 
     sent = Parcel.pack(run_live(Work(*work), publish, address))
     small = sent if type(sent) is bytes and len(sent) <= _SMALL else None
-    outbox = worker.plugins.get(Outbox.name)
+    outbox: Any = worker.plugins.get(Outbox.name)
     if outbox is not None:
         outbox.put(msg_id, topic, small)
         return sent
