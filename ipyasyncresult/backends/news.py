@@ -17,6 +17,9 @@ __all__ = ["NewsThread"]
 
 _log = logging.getLogger(__name__)
 
+_TOGETHER = 500
+"""Events that are entered at once at most: the ledger is locked meanwhile."""
+
 
 class NewsThread:
     """A queue of events and the thread that enters them.
@@ -62,12 +65,26 @@ class NewsThread:
                 event = self._queue.get(timeout=self._interval)
             except queue.Empty:
                 event = None
-            try:
-                if event is not None:
-                    with self._ledger.batch() as batch:
-                        event(batch)
-                if time.monotonic() - looked > self._interval:
-                    looked = time.monotonic()
+            if event is not None:
+                self._enter(event)
+            if time.monotonic() - looked > self._interval:
+                looked = time.monotonic()
+                try:
                     self._look()
-            except Exception:  # noqa: BLE001  one bad event must not cost those behind it
-                _log.exception("an event could not be entered")
+                except Exception:  # noqa: BLE001  the next look may find more
+                    _log.exception("a look at the cluster failed")
+
+    def _enter(self, event: Callable[[Batch], None]) -> None:
+        """Enter an event, and what else is here by now: others wait for the ledger meanwhile."""
+        with self._ledger.batch() as batch:
+            for left in reversed(range(_TOGETHER)):
+                try:
+                    event(batch)
+                except Exception:  # noqa: BLE001  one bad event must not cost those behind it
+                    _log.exception("an event could not be entered")
+                if not left or self._queue.empty():
+                    return
+                following = self._queue.get_nowait()
+                if following is None:
+                    return
+                event = following

@@ -57,14 +57,14 @@ class ConditionWaits(Waits):
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._sleeping = 0  # written under the condition's lock
+        self._awaited: list[Callable[[], bool]] = []  # of sleepers; guarded by the condition's lock
 
     def wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         if predicate() or timeout == 0:
             return predicate()
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            self._sleeping += 1
+            self._awaited.append(predicate)
             try:
                 while not predicate():
                     left = None if deadline is None else deadline - time.monotonic()
@@ -73,11 +73,12 @@ class ConditionWaits(Waits):
                     self._changed.wait(left)
                 return True
             finally:
-                self._sleeping -= 1
+                self._awaited.remove(predicate)
 
     def notify(self) -> None:
         # The lock is taken even when nobody seems to sleep: a waiter may be between its look at
         # the predicate and its sleep.
         with self._changed:
-            if self._sleeping:
+            # Who would only look and go on sleeping is not woken: that takes longer than the look.
+            if any(predicate() for predicate in self._awaited):
                 self._changed.notify_all()

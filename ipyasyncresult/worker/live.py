@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from ipyasyncresult.core.outputs import encode_outputs
@@ -63,8 +62,7 @@ class _Pump:
         self._tasks: set[_Task] = set()  # guarded by _lock
         self._thread: threading.Thread | None = None  # likewise
 
-    @contextmanager
-    def watching(self, task: _Task) -> Iterator[None]:
+    def watch(self, task: _Task) -> None:
         with self._lock:
             self._tasks.add(task)
             if self._thread is None:
@@ -72,11 +70,10 @@ class _Pump:
                     target=self._run, name="ipyasyncresult-outputs", daemon=True
                 )
                 self._thread.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._tasks.discard(task)
+
+    def leave(self, task: _Task) -> None:
+        with self._lock:
+            self._tasks.discard(task)
 
     def _run(self) -> None:
         idle_since = time.monotonic()
@@ -112,8 +109,11 @@ def run_live(work: Work, publish: Publish, place: str) -> Delivery:
     """
     recorder = Recorder()
     task = _Task(recorder, publish)
-    with _pump.watching(task):
+    _pump.watch(task)
+    try:
         outcome = guest().run(work, recorder)
+    finally:
+        _pump.leave(task)
     rest = recorder.take()
     if rest:
         task.pieces.append(encode_outputs(rest))

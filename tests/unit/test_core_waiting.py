@@ -141,23 +141,29 @@ def test_many_threads_wait_for_one_result(
     assert [one.result(LONG) for one in waiting] == [7] * 4
 
 
-def test_a_waiter_sleeps_until_it_is_told_and_looks_again() -> None:
+def test_a_waiter_sleeps_until_who_tells_it_sees_that_it_is_time() -> None:
     waits = ConditionWaits()
-    answers = iter([False, False, False, True])
+    looks: list[int] = []
     asleep = threading.Semaphore(0)
+    is_time = False
 
     def predicate() -> bool:
+        looks.append(threading.get_ident())
         asleep.release()
-        return next(answers)
+        return is_time
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(waits.wait, predicate, LONG)
         for _ in range(2):  # it looks once without the lock, then with it, and sleeps
             assert asleep.acquire(timeout=LONG)
         waits.notify()
-        assert asleep.acquire(timeout=LONG)
+        waits.notify()
+        me = threading.get_ident()
+        assert looks[2:] == [me, me]
+        is_time = True
         waits.notify()
         assert waiting.result(LONG)
+        assert looks[4:] == [me, looks[0]]
 
 
 def test_a_waiter_that_is_never_told_gives_up_in_time() -> None:

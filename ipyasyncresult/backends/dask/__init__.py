@@ -4,11 +4,15 @@
 
     client ── client.map(pickle.loads, jobs, key=ids) ──▶ scheduler ──▶ worker
       ▲ ▲                                                                    run_live
-      │ └── events of a topic: started, pieces of output ◀─────────────────────┤
-      └──── gather, many at once: the Delivery ◀───────────────────────────────┘
+      │ └── events of a topic: started, pieces of output, what a task delivers ◀─┤
+      └──── gather, many at once: large deliveries ◀─────────────────────────────┘
 
 A task's key is its id.  What was submitted is published as a data set of the scheduler, so that it
 outlives this client and is found again by id or label.
+
+Events of ended tasks leave in the message in which the worker tells the scheduler of the end
+(``worker.Outbox``).  So futures need not be waited for one by one: twice a second somebody looks at
+their states, for what was lost, and for what ended without a word.
 """
 
 from __future__ import annotations

@@ -185,9 +185,7 @@ class DaskClient(TakesDeliveries):
         for (target, retries), some in by_aim.items():
             sent += zip(some, self._map(some, target, retries), strict=True)
         self._futures.update({entry.record.msg_id: future for entry, future in sent})
-        self.dask.loop.add_callback(
-            self._watch, [future for _, future in sent], [entry for entry, _ in sent]
-        )
+        self.dask.loop.add_callback(self._keep_later, sent)
 
     def _map(self, entries: list[Entry], target: int, retries: int) -> list[Any]:
         ids = [entry.record.msg_id for entry in entries]

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from typing import Any
 
 from ipyasyncresult.backends.dask.errors import CLOSED, closed_client, translate
 from ipyasyncresult.backends.dask.kept import KeepsResults
-from ipyasyncresult.backends.dask.worker import Parcel
+from ipyasyncresult.backends.dask.worker import ENDED, Parcel
 from ipyasyncresult.backends.news import NewsThread
-from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.ledger import Batch
 from ipyasyncresult.core.outputs import decode_outputs
 from ipyasyncresult.errors import EngineError
-from ipyasyncresult.worker.guest import Delivery
 from ipyasyncresult.worker.live import STARTED
 
 __all__ = ["TakesDeliveries"]
 
 _LOOK = 0.5
 """Seconds between two looks at scheduler and workers, while something is outstanding."""
+_SOON = 0.01
+"""Seconds until an event is looked at again that came before its task was entered."""
+_MOMENT = 0.01
+"""Seconds between two times that the other thread is woken, while most tasks have not finished."""
 _PATIENCE = 0.25
 """Seconds for which finished results wait for those that are being gathered."""
 _PACE = 0.1
@@ -43,6 +44,10 @@ class TakesDeliveries(KeepsResults):
         self._threads: dict[str, int] = {}  # worker addresses and their threads, as last seen
         self._news = NewsThread(self.ledger, self._look_around, _LOOK, "ipyasyncresult-dask")
         # The following belong to Dask's event loop.
+        self._arrived: list[tuple[str, bytes | Parcel]] = []  # results of which nobody knows yet
+        self._handing_over: asyncio.TimerHandle | None = None  # due
+        self._handed_over = 0.0  # when that was done last, by the loop's clock
+        self._watched: set[str] = set()  # keys of futures whose end is waited for, or fetched
         self._finished: list[Any] = []  # futures to gather
         self._gathering = False
         self._pause: asyncio.TimerHandle | asyncio.Handle | None = None  # before the next gather
@@ -53,17 +58,18 @@ class TakesDeliveries(KeepsResults):
 
     # -- in Dask's event loop --------------------------------------------------------------------
 
-    def _watch_futures(self, futures: list[Any], entries: list[Entry]) -> None:
-        self.dask.loop.add_callback(self._watch, futures, entries)
+    def _watch_futures(self, futures: list[Any]) -> None:
+        self.dask.loop.add_callback(self._watch, futures)
 
     def _listen_to(self, sessions: set[str]) -> None:
         for session in sessions:
             self.dask.subscribe_topic(session, self._take_event)
 
-    def _watch(self, futures: list[Any], entries: list[Entry]) -> None:
+    def _watch(self, futures: list[Any]) -> None:
         for future in futures:
-            asyncio.ensure_future(self._watch_one(future))  # noqa: RUF006  the loop holds waiters
-        self._keep_later(entries, futures)
+            if future.key not in self._watched:
+                self._watched.add(future.key)
+                asyncio.ensure_future(self._watch_one(future))  # noqa: RUF006  the loop holds waiters
 
     async def _watch_one(self, future: Any) -> None:
         try:
@@ -120,21 +126,44 @@ class TakesDeliveries(KeepsResults):
         for key, future in by_key.items():
             if found.get(key) is None:
                 asyncio.ensure_future(self._watch_one(future))  # noqa: RUF006
-        arrived = {key: value for key, value in found.items() if value is not None}
+        arrived = [(key, value) for key, value in found.items() if value is not None]
         self._news.put(lambda batch: self._take_results(batch, arrived))
 
     def _take_event(self, event: tuple[float, Any]) -> None:
-        _, (msg_id, number, piece, address) = event
-        self._news.put(lambda batch: self._take_piece(batch, msg_id, number, piece, address))
+        msg_id, number, piece, address = event[1]
+        if number != ENDED:
+            self._news.put(lambda batch: self._take_piece(batch, msg_id, number, piece, address))
+        elif piece is not None:
+            self._arrived.append((msg_id, piece))
+            self._hand_over_soon()
+        elif msg_id in self._futures:
+            self._watch([self._futures[msg_id]])
+        elif msg_id in self._entries:  # its future has not been entered yet
+            asyncio.get_running_loop().call_later(_SOON, self._take_event, event)
+
+    def _hand_over_soon(self) -> None:
+        """Wake the other thread at once; if many are outstanding, a moment after the last time."""
+        loop = asyncio.get_running_loop()
+        due = 0.0 if 8 * len(self._arrived) >= len(self._futures) else self._handed_over + _MOMENT
+        if due <= loop.time():
+            self._hand_over()
+        elif self._handing_over is None:
+            self._handing_over = loop.call_at(due, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+            self._handing_over = None
+        self._handed_over = asyncio.get_running_loop().time()
+        arrived, self._arrived = self._arrived, []
+        self._news.put(lambda batch: self._take_results(batch, arrived))
 
     # -- in the thread of our own ----------------------------------------------------------------
 
-    def _take_results(self, batch: Batch, found: Mapping[str, bytes | Parcel]) -> None:
-        for key, sent in found.items():
-            parts, buffers = Parcel.unpack(sent)
-            delivery = Delivery(*parts)._replace(buffers=buffers)
-            self._finish(batch, key, delivery, self._shown.pop(key, 0))
-            self._let_go(key)
+    def _take_results(self, batch: Batch, arrived: list[tuple[str, bytes | Parcel]]) -> None:
+        for msg_id, sent in arrived:
+            self._finish(batch, msg_id, Parcel.unpack(sent), self._shown.get(msg_id, 0))
+            self._let_go(msg_id)
 
     def _take_piece(self, batch: Batch, msg_id: str, number: int, piece: Any, address: str) -> None:
         if number == STARTED:
@@ -154,6 +183,7 @@ class TakesDeliveries(KeepsResults):
         self._futures.pop(msg_id, None)
         self._aims.pop(msg_id, None)
         self._shown.pop(msg_id, None)
+        self._watched.discard(msg_id)
 
     def _look_around(self) -> None:
         """Nobody else tells of a closed client, or of a task whose worker will not come back."""
@@ -162,6 +192,16 @@ class TakesDeliveries(KeepsResults):
             return
         if not self._futures:
             return
+        ended = [
+            future
+            for future in list(self._futures.values())
+            if future.status != "pending" and future.key not in self._watched
+        ]
+        if ended:  # lost, or nobody said so; seen to after the news that are here already
+            self._news.put(lambda batch: self._look_closer(batch, ended))
+            return
+        if self.dask.status != "running":  # it would only answer when it has connected again
+            return
         try:
             self._look_at_workers()
         except Exception:  # noqa: BLE001  no answer: Dask tries to connect again, and gives up in time
@@ -169,6 +209,15 @@ class TakesDeliveries(KeepsResults):
         missing = {i: a for i, a in list(self._aims.items()) if a not in self._threads}
         if missing:
             self._lose_missing(missing)
+
+    def _look_closer(self, batch: Batch, ended: list[Any]) -> None:
+        late = []
+        for future in ended:
+            if batch.get(future.key) is not None:
+                late.append(future)
+            else:  # its result came before its future was entered
+                self._let_go(future.key)
+        self._watch_futures(late)
 
     def _lose_missing(self, missing: dict[str, str]) -> None:
         with self.ledger.batch() as batch:

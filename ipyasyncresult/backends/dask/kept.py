@@ -11,6 +11,7 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import pickle
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -49,11 +50,11 @@ class KeepsResults(BackendClient):
         self._published: list[tuple[str, int]] = []  # data sets and how many tasks each has
         self._set = 0  # number of the last data set: when it was made, in milliseconds
 
-    def _keep_later(self, entries: list[Entry], futures: list[Any]) -> None:
-        if self._keep and entries:
+    def _keep_later(self, submitted: list[tuple[Entry, Any]]) -> None:
+        if self._keep:
             if not self._unpublished:
                 asyncio.get_running_loop().call_later(_SECONDS, self._publish_soon)
-            self._unpublished += zip(entries, futures, strict=True)
+            self._unpublished += submitted
 
     def _publish_soon(self) -> None:
         submitted, self._unpublished = self._unpublished, []
@@ -68,7 +69,8 @@ class KeepsResults(BackendClient):
         name = f"{self.session}-{self._set}"
         # Those that were taken back meanwhile are unknown to the scheduler.
         submitted = [(entry, f) for entry, f in submitted if f.status != "cancelled"]
-        about = [_describe(entry) for entry, _ in submitted]
+        # As bytes: Dask looks for futures in all that is published, and pickles it piece by piece.
+        about = pickle.dumps([_describe(entry) for entry, _ in submitted], 5)
         futures = [future for _, future in submitted]
         try:
             await self.dask.publish_dataset(futures, name=HELD + name)
@@ -121,7 +123,7 @@ class KeepsResults(BackendClient):
         """What is told of the tasks, the newest first."""
         for name in self._published_names():
             with contextlib.suppress(KeyError):  # taken away meanwhile
-                yield self.dask.get_dataset(name)
+                yield pickle.loads(self.dask.get_dataset(name))
 
     def _fetch(self, msg_ids: list[str]) -> list[TaskRecord]:
         wanted = set(msg_ids)
@@ -142,7 +144,7 @@ class KeepsResults(BackendClient):
         self._listen_to({msg_id.rpartition("-")[0] for msg_id in msg_ids} - {self.session})
         known = self.dask.run_on_scheduler(known_keys, msg_ids)
         self._take_back([msg_id for msg_id in msg_ids if msg_id not in known])
-        self._watch_futures(self._futures_of(known), [])
+        self._watch_futures(self._futures_of(known))
         return records
 
     def _futures_of(self, keys: list[str]) -> list[Any]:
@@ -174,7 +176,7 @@ class KeepsResults(BackendClient):
 
     purge_hub_results = purge_results
 
-    def _watch_futures(self, futures: list[Any], entries: list[Entry]) -> None:
+    def _watch_futures(self, futures: list[Any]) -> None:
         raise NotImplementedError
 
     def _listen_to(self, sessions: set[str]) -> None:

@@ -222,6 +222,54 @@ def test_output_comes_while_the_task_runs(
     assert result.stdout == [f"first {x}\nsecond {x}\n" for x in range(2)]
 
 
+def test_results_that_are_too_large_to_come_with_the_news_are_fetched(client: DaskClient) -> None:
+    view = client.load_balanced_view()
+    assert [len(data) for data in view.map_sync(bytes, [10, 10**4, 10**6], chunksize=1)] == [
+        10,
+        10**4,
+        10**6,
+    ]
+    printed = view.apply_async(lambda: print("x" * 10**5))
+    printed.get(SOON)
+    assert printed.stdout == "x" * 10**5 + "\n"
+
+
+def test_a_result_of_which_nobody_told_is_found(
+    foreign: distributed.Client, new_gate: NewGate, until: Until
+) -> None:
+    gate = new_gate("untold")
+    with ipar.connect(foreign) as deaf:
+        foreign.unsubscribe_topic(deaf.session)
+        result = deaf.load_balanced_view().map_async(lambda _: gate.wait(), range(3), chunksize=1)
+        deaf.wait_until_kept(SOON)
+        gate.open()
+        result.get(SOON)
+        assert not deaf._futures
+
+
+def test_a_result_is_one_message_of_the_worker(
+    client: DaskClient, foreign: distributed.Client
+) -> None:
+    """The news of it and what Dask says of the task travel together."""
+    view = client.load_balanced_view()
+    view.map_sync(abs, range(20), chunksize=1)  # every worker has its outbox by now
+    result = view.map_async(abs, range(5), chunksize=1)
+    result.get(SOON)
+
+    def messages(dask_worker: Any) -> list[list[tuple[str, str]]]:
+        sent = dask_worker.batched_stream.recent_message_log
+        return [
+            [(m["op"], m.get("key") or m["msg"][0]) for m in batch if m["op"] in ops]
+            for batch in sent
+        ]
+
+    ops = ("log-event", "task-finished")
+    found = [batch for sent in foreign.run(messages).values() for batch in sent]
+    for msg_id in result.msg_ids:
+        (batch,) = [batch for batch in found if any(key == msg_id for _, key in batch)]
+        assert [op for op, key in batch if key == msg_id] == list(ops)
+
+
 # ----------------------------------------------------------------- what Dask is told of each task
 
 
