@@ -179,7 +179,7 @@ class StoreWriter:
             last = self._unwritten[-1].row.seq if self._unwritten else 0
             last = self._keep_arrays() or last
             self._insert(self._unwritten)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001  without this thread tasks would wait for ever
             self._failed(error)
             return
         if last:
