@@ -34,8 +34,9 @@ def forget_client(client: AnyClient) -> None:
 
 
 def newest_client() -> AnyClient | None:
-    """The last one that was made and is open."""
-    return next((one for one in reversed(list(_clients.values())) if not one.closed), None)
+    """The last one that was made, is open and runs cells: a pool is nobody's engines."""
+    clients = reversed(list(_clients.values()))
+    return next((one for one in clients if not one.closed and one.capabilities.cells), None)
 
 
 def client_for(cluster_id: str) -> AnyClient:

@@ -54,6 +54,12 @@ def test_what_is_tracked_gives_no_view(clients: dict[str, Any]) -> None:
             ask(clients["tracked"])
 
 
+def test_a_pool_is_not_what_cells_and_connect_find(clients: dict[str, Any]) -> None:
+    with ipar.Cluster(n=1) as engines, ipar.connect(clients["executor"].executor_) as newest:
+        assert ipar.connect() is engines
+        assert not newest.closed
+
+
 def test_what_is_not_kept_has_no_history_and_is_not_purged(clients: dict[str, Any]) -> None:
     for client in clients.values():
         for ask in (client.hub_history, client.purge_results, client.purge_everything):
