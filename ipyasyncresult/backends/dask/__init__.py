@@ -34,6 +34,10 @@ CAPABILITIES = Capabilities("Dask", interrupt_running=False, time_limits=False)
 
 _ADDRESSES = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
 
+_GREETINGS = 5
+"""How often to connect at most: when somebody cancels tasks at the moment of the scheduler's
+greeting, it tells so in the same message, which Dask's client does not expect and gives up."""
+
 
 def recognizes(target: object) -> bool:
     """Whether this backend is for `target`: a client, a cluster, a scheduler's address."""
@@ -110,11 +114,17 @@ def _client_of(target: Any, seconds: float | None) -> Any:
             try:
                 super().start(**options)
             except BaseException:
-                self._loop_runner.stop()  # it calls itself closed already
+                self._loop_runner.stop()
+                self.status = "closed"
                 raise
 
-    try:
-        return Client(target, set_as_default=False, timeout=seconds)
-    except (OSError, ValueError, RuntimeError) as error:  # the last: a cluster that was closed
-        said = str(error) or f"no answer within {seconds:g} s"
-        raise StartError(f"no Dask scheduler answers at {target!r}: {said}") from error
+    cause: Exception | None = None
+    for _ in range(_GREETINGS):
+        try:
+            return Client(target, set_as_default=False, timeout=seconds)
+        except AssertionError as error:
+            cause = error
+        except (OSError, ValueError, RuntimeError) as error:  # the last: a cluster that was closed
+            said = str(error) or f"no answer within {seconds:g} s"
+            raise StartError(f"no Dask scheduler answers at {target!r}: {said}") from error
+    raise StartError(f"the Dask scheduler at {target!r} says something else first") from cause

@@ -634,6 +634,39 @@ def test_what_was_taken_back_is_told_to_other_sessions_too(
         assert [type(error) for error in theirs.failed] == [ipar.TaskAborted] * 2
 
 
+def greet_with_more(times: int, dask_scheduler: Any) -> None:
+    """The next clients hear of cancelled tasks in the message of their greeting."""
+    left = [times]
+
+    class Interrupts(distributed.SchedulerPlugin):
+        def add_client(self, scheduler: Any, client: str) -> None:
+            if left[0]:
+                left[0] -= 1
+                told: dict[str, Any] = {
+                    "op": "cancelled-keys",
+                    "keys": [],
+                    "reason": None,
+                    "msg": None,
+                }
+                scheduler.loop.add_callback(scheduler.report, told)
+
+    dask_scheduler.add_plugin(Interrupts(), name="interrupts")
+
+
+def test_somebody_may_cancel_at_the_moment_of_connecting(
+    foreign: distributed.Client, address: str
+) -> None:
+    foreign.run_on_scheduler(greet_with_more, 2)
+    with pytest.raises(AssertionError):  # as Dask's own client answers to it
+        distributed.Client(address)
+    with ipar.connect(address, keep=0) as client:
+        assert client.load_balanced_view().apply_sync(abs, -1) == 1
+    foreign.run_on_scheduler(greet_with_more, 100)
+    with pytest.raises(StartError, match="says something else first"):
+        ipar.connect(address)
+    foreign.run_on_scheduler(greet_with_more, 0)
+
+
 def test_the_scheduler_keeps_so_many_and_lets_go_of_the_oldest(
     client: DaskClient, address: str
 ) -> None:
