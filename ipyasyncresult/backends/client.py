@@ -48,10 +48,17 @@ class BackendClient(RemembersTasks):
         The beginning of its id.
     codec : Codec, optional
         For results that are not bytes of ours.
+    callbacks_due : callable, optional
+        Of the ledger.
     """
 
     def __init__(
-        self, capabilities: Capabilities, name: str, *, codec: Codec | None = None
+        self,
+        capabilities: Capabilities,
+        name: str,
+        *,
+        codec: Codec | None = None,
+        callbacks_due: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         at_home()
@@ -60,7 +67,7 @@ class BackendClient(RemembersTasks):
         self.cluster_id: str = f"{name}-{uuid.uuid4().hex[:8]}"
         self.session: str = uuid.uuid4().hex[:12]
         self.events: list[m.EngineNews] = []
-        self.ledger: Ledger = Ledger(codec or WireCodec())
+        self.ledger: Ledger = Ledger(codec or WireCodec(), callbacks_due=callbacks_due)
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
         # The work of tasks that failed, for as long as somebody may want to run them again.

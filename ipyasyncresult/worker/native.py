@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from ipyasyncresult.worker.capture import Capture
-from ipyasyncresult.worker.guest import CALL, STAR_CHUNK, Work, deliver, describe_place
+from ipyasyncresult.worker.guest import CALL, STAR_CHUNK
 from ipyasyncresult.worker.namespace import use_namespace
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Runner
 
-__all__ = ["run_native"]
+__all__ = ["pack_native", "run_native"]
 
 
 class _NoCapture(Capture):
@@ -25,6 +24,9 @@ class _NoCapture(Capture):
     def end(self, recorder: Recorder, token: Any) -> None:
         """Nothing was begun."""
 
+
+_nothing = Recorder()
+"""It is never written to."""
 
 _runner: Runner | None = None
 
@@ -41,21 +43,38 @@ def _find_runner() -> Runner:
     return _runner
 
 
-class _RunNative:
-    """A function that travels by its name: ipyparallel sends the code of functions."""
+def pack_native(kind: int, function: bytes, arguments: bytes) -> bytes:
+    """A task for :data:`run_native`, whose buffers travel beside it."""
+    return pickle.dumps((kind, function, arguments), 5)
 
-    def __call__(self, data: bytes, *buffers: Any) -> tuple[bytes, list[bytes]]:
-        work = Work(*pickle.loads(data))
-        runner, function, arguments = _find_runner(), work.function, work.arguments
-        if work.kind == CALL:
-            outcome = runner.run_call(function, arguments, buffers)
+
+class _RunNative:
+    """A function that travels by its name: ipyparallel sends the code of functions.
+
+    It returns the pickled (ok, body, started, duration, failed_items), and with them the large
+    buffers where there are some: nothing costs ipyparallel less than bytes alone.
+    """
+
+    def __call__(self, data: bytes, *buffers: Any) -> bytes | tuple[bytes, list[bytes]]:
+        kind, function, arguments = pickle.loads(data)
+        runner = _find_runner()
+        if kind == CALL:
+            outcome = runner.run_call(function, arguments, buffers, recorder=_nothing)
         else:
-            star = work.kind == STAR_CHUNK
-            outcome = runner.run_chunk(function, arguments, buffers, star=star)
+            star = kind == STAR_CHUNK
+            outcome = runner.run_chunk(function, arguments, buffers, star=star, recorder=_nothing)
         _flush_figures()
-        large: Sequence[memoryview] = outcome.buffers
-        delivery = deliver(outcome, (), describe_place())._replace(buffers=())
-        return pickle.dumps(tuple(delivery), 5), [bytes(buffer) for buffer in large]
+        said = pickle.dumps(
+            (
+                outcome.ok,
+                outcome.body,
+                outcome.started,
+                outcome.duration,
+                outcome.failed_items,
+            ),
+            5,
+        )
+        return (said, [bytes(buffer) for buffer in outcome.buffers]) if outcome.buffers else said
 
     def __reduce__(self) -> str:
         return "run_native"

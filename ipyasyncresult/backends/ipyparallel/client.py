@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import threading
 import time
@@ -13,7 +12,7 @@ from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.ipyparallel import CAPABILITIES
 from ipyasyncresult.backends.ipyparallel.flights import Flight, TakesReplies
 from ipyasyncresult.backends.ipyparallel.heartbeat import ControllerWatch, endpoint
-from ipyasyncresult.backends.news import NewsThread
+from ipyasyncresult.backends.ipyparallel.sidethread import SideThread
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.anyclient import ids_of
 from ipyasyncresult.client.targets import Targets, resolve_targets
@@ -21,7 +20,7 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import HubError, TimeoutError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.native import run_native
+from ipyasyncresult.worker.native import pack_native, run_native
 
 __all__ = ["IpyparallelClient"]
 
@@ -42,12 +41,19 @@ class IpyparallelClient(TakesReplies):
     _ends_single_engines = True
 
     def __init__(self, client: Any, *, owns: bool) -> None:
-        BackendClient.__init__(self, CAPABILITIES, "ipyparallel")
+        from ipyparallel.serialize import PrePickled
+
+        BackendClient.__init__(
+            self, CAPABILITIES, "ipyparallel", callbacks_due=self._callbacks_due
+        )
         super().__init__(client)
         self._owns = owns
+        self._runner: Any = PrePickled(run_native)
         self._controller = ControllerWatch(endpoint(client))
-        self._news = NewsThread(self.ledger, self._look, _LOOK, "ipyasyncresult-ipyparallel")
-        self._news.start()
+        self._side = SideThread(
+            self.ledger.run_callbacks, self._look, _LOOK, "ipyasyncresult-ipyparallel"
+        )
+        self._side.start()
 
     # -- engines ---------------------------------------------------------------------------------
 
@@ -97,12 +103,12 @@ class IpyparallelClient(TakesReplies):
         def note(future: Any) -> None:
             # Before it is sent: the id is ipyparallel's, and no output may be missed.
             msg_id = entry.record.msg_id = future.msg_id
-            self._flights[msg_id] = Flight(task.kind == m.CELL)
+            flight = self._flights[msg_id] = Flight(self, msg_id, task.kind == m.CELL)
             self._enter([entry])
-            future.iopub_callbacks.append(lambda msg: self._take_iopub(msg_id, msg))
-            future.add_done_callback(lambda done: self._take_reply(msg_id, done))
+            future.iopub_callbacks.append(flight.take_iopub)
+            future.add_done_callback(flight.take_reply)
             # Not as a message: when it comes last, ipyparallel forgets the callbacks first.
-            future.output.add_done_callback(lambda _: self._take_idle(msg_id))
+            future.output.add_done_callback(flight.take_idle)
 
         options: dict[str, Any] = {
             "metadata": _metadata(entry, retries=task.retries),
@@ -115,10 +121,15 @@ class IpyparallelClient(TakesReplies):
             code = entry.function.decode()
             client.send_execute_request(client._mux_stream, code, silent=silent, **options)
             return
-        work = tuple(self._work_of(entry._replace(buffers=()), bytes))
-        args = (pickle.dumps(work, 5), *entry.buffers)
+        work = pack_native(task.kind, entry.function, task.arguments)
         stream = client._mux_stream if addressed else client._task_stream
-        client.send_apply_request(stream, run_native, args, **options)
+        client.send_apply_request(stream, self._runner, (work, *entry.buffers), **options)
+
+    def _callbacks_due(self) -> None:
+        if threading.current_thread() is self.ipyparallel._io_thread:
+            self._side.wake()
+        else:
+            self.ledger.run_callbacks()
 
     def _look(self) -> None:
         """ipyparallel does not tell of a dead controller, nor of outputs that never come."""
@@ -132,11 +143,9 @@ class IpyparallelClient(TakesReplies):
             self._end("the ipyparallel controller does not answer: it is dead")
             return
         now = time.monotonic()
-        with self.ledger.batch() as batch:
-            for msg_id, flight in list(self._flights.items()):
-                if flight.reply is not None and now - flight.replied > _LATE_OUTPUTS:
-                    flight.idle = True
-                    self._end_flight(batch, msg_id, flight, time.time())
+        for flight in list(self._flights.values()):
+            if flight.replied and now - flight.replied > _LATE_OUTPUTS:
+                flight.take_idle(None)
         self._ask_for_results()
 
     # -- control -----------------------------------------------------------------------------------
@@ -202,7 +211,7 @@ class IpyparallelClient(TakesReplies):
             self.ipyparallel.shutdown(targets=targets, hub=hub and everything, block=False)
 
     def _release(self) -> None:
-        self._news.stop()
+        self._side.stop()
         self._controller.forget()
         self._flights.clear()
         if self._owns and not self.ipyparallel._closed:

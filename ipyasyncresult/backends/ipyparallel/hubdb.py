@@ -135,11 +135,12 @@ class ReadsHub(BackendClient):
 
         msg_id, content = row["msg_id"], row["result_content"] or {}
         started = (row["started"] or row["submitted"]).timestamp()
+        ended = row["completed"].timestamp()
         batch.output(msg_id, _outputs_of(row, started))
         if content.get("status") == "ok":
             if about["kind"] == m.CELL:
                 reply = type("Reply", (), {"execution_count": content.get("execution_count", 0)})
-                delivery = delivery_of_cell(reply, row["execute_result"], started)
+                delivery = delivery_of_cell(reply, row["execute_result"], started, ended)
             else:
                 delivery = delivery_of_call(deserialize_object(row["result_buffers"])[0])
         else:
@@ -151,10 +152,7 @@ class ReadsHub(BackendClient):
             if ours is not None:
                 self._lose(batch, msg_id, ours)
                 return
-            delivery = failed_delivery(error, started)
-        if not delivery.place:
-            seconds = max(0.0, row["completed"].timestamp() - started)
-            delivery = delivery._replace(duration=seconds)
+            delivery = failed_delivery(error, started, ended)
         engine = row["engine_uuid"] or "?"
         number = self.ipyparallel._engines.get(engine)
         if number is not None:

@@ -44,20 +44,23 @@ def output_of(kind: str, content: Mapping[str, Any], when: float) -> Output | No
     )
 
 
-def delivery_of_call(parts: tuple[bytes, list[Any]]) -> Delivery:
+def delivery_of_call(reply: bytes | tuple[bytes, list[Any]]) -> Delivery:
     """What ``run_native`` returned."""
-    data, buffers = parts
-    return Delivery(*pickle.loads(data))._replace(buffers=buffers)
+    data, buffers = (reply, ()) if isinstance(reply, bytes) else reply
+    ok, body, started, duration, failed_items = pickle.loads(data)
+    return Delivery(ok, body, buffers, started, duration, failed_items, (), "")
 
 
-def delivery_of_cell(reply: Any, shown: Mapping[str, Any] | None, started: float) -> Delivery:
+def delivery_of_cell(
+    reply: Any, shown: Mapping[str, Any] | None, started: float, ended: float
+) -> Delivery:
     """The reply to a cell, with the value of its last expression."""
     value = ExecuteReply(reply.execution_count, dict(shown) if shown else None)
     body, _ = dump_result(value)
-    return Delivery(True, body, (), started, 0.0, 0, (), "")
+    return Delivery(True, body, (), started, max(0.0, ended - started), 0, (), "")
 
 
-def failed_delivery(error: Any, started: float) -> Delivery:
+def failed_delivery(error: Any, started: float, ended: float) -> Delivery:
     """A task that raised, of which there is only text; also of its type where that is a builtin."""
     text = _COLOUR.sub("", error.traceback or "")
     kind = getattr(builtins, error.ename, None)
@@ -71,7 +74,8 @@ def failed_delivery(error: Any, started: float) -> Delivery:
         traceback_ansi=(error.traceback or "")[-65536:],
         pickled=pickled,
     )
-    return Delivery(False, encode_failure(failure), (), started, 0.0, 0, (), "")
+    body = encode_failure(failure)
+    return Delivery(False, body, (), started, max(0.0, ended - started), 0, (), "")
 
 
 def translate(error: Any, msg_id: str) -> BaseException | None:
