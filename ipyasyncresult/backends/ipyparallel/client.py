@@ -43,9 +43,7 @@ class IpyparallelClient(TakesReplies):
     def __init__(self, client: Any, *, owns: bool) -> None:
         from ipyparallel.serialize import PrePickled
 
-        BackendClient.__init__(
-            self, CAPABILITIES, "ipyparallel", callbacks_due=self._callbacks_due
-        )
+        BackendClient.__init__(self, CAPABILITIES, "ipyparallel", callbacks_due=self._callbacks_due)
         super().__init__(client)
         self._owns = owns
         self._runner: Any = PrePickled(run_native)
