@@ -20,7 +20,7 @@ from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
 from ipyasyncresult.worker.functions import dump_arguments, dump_function
-from ipyasyncresult.worker.sources import Typed
+from ipyasyncresult.worker.typed import Typed
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient

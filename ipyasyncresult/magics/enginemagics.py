@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from ipyasyncresult.errors import RemoteError
 from ipyasyncresult.magics.arguments import CODE, DEFAULTS, GROUPS, LIST, OUT, RUN, parse, takes
 from ipyasyncresult.magics.autopx import AutoPx
 from ipyasyncresult.magics.foreground import run_in_foreground, stop_work
@@ -249,6 +248,8 @@ def _raise_remote(result: AsyncResult) -> None:
     try:
         result.get()
     except (SyntaxError, BaseExceptionGroup) as raised:
+        from ipyasyncresult.errors import RemoteError  # the extension loads without it
+
         if not isinstance(raised, RemoteError):
             raise
         error: RemoteError = raised

@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from ipyasyncresult.worker.sources import Typed
+from ipyasyncresult.worker.typed import Typed
 
 __all__ = ["where_typed"]
 

@@ -17,8 +17,8 @@ from ipyasyncresult.worker.namespace import use_namespace
 from ipyasyncresult.worker.pickling import Buffer, dump_result, load_arguments
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.reply import ExecuteReply
-from ipyasyncresult.worker.sources import Typed
 from ipyasyncresult.worker.timelimit import TimeLimit, task_timeout
+from ipyasyncresult.worker.typed import Typed
 
 if TYPE_CHECKING:
     from ipyasyncresult.worker.shell import EngineShell
@@ -135,7 +135,7 @@ class Runner:
     ) -> Outcome:
         """Run code as a notebook does a cell; its value is an :class:`ExecuteReply`.
 
-        `typed` is a :class:`~ipyasyncresult.worker.sources.Typed`, encoded.  Never raises.
+        `typed` is a :class:`~ipyasyncresult.worker.typed.Typed`, encoded.  Never raises.
         """
         cell = _Cell(self._shell, code, silent, store_history, Typed.decode(typed))
         return self._run(cell, recorder, limit)

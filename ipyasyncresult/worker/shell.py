@@ -26,7 +26,8 @@ from ipyasyncresult.worker.awaiting import run_coroutine
 from ipyasyncresult.worker.capture import current_recorder
 from ipyasyncresult.worker.failures import RAISED_BY_US, cut_hidden_frames, format_error
 from ipyasyncresult.worker.recorder import Recorder
-from ipyasyncresult.worker.sources import Typed, cell_of
+from ipyasyncresult.worker.sources import cell_of
+from ipyasyncresult.worker.typed import Typed
 
 __all__ = ["EngineShell"]
 

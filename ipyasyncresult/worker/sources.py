@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from traceback import TracebackException
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 
-__all__ = ["Typed", "cell_of", "name_cells", "reduce_code"]
+__all__ = ["cell_of", "name_cells", "reduce_code"]
 
 _MOST_LINES = 1000  # of one function; a longer one goes without
 _MOST_CELLS = 1000  # that an engine remembers, the newest ones
@@ -26,24 +26,6 @@ _MOST_CELLS = 1000  # that an engine remembers, the newest ones
 _cells: OrderedDict[str, str] = OrderedDict()
 
 _reduce: Callable[[CodeType], tuple[Any, ...]] = cloudpickle.Pickler.dispatch_table[CodeType]
-
-
-class Typed(NamedTuple):
-    """Where the code of a cell was typed."""
-
-    cell: str
-    """``Cell In[7]``"""
-    above: int
-    """How many lines of that cell stand above the code."""
-
-    def encode(self) -> bytes:
-        return f"{self.above} {self.cell}".encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> Typed | None:
-        """None for code that no cell has, and for what says nothing of that kind."""
-        above, _, cell = data.decode(errors="replace").partition(" ")
-        return cls(cell, int(above)) if cell and above.isdecimal() and len(above) < 7 else None
 
 
 def reduce_code(code: CodeType) -> tuple[Any, ...]:

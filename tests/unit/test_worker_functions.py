@@ -32,6 +32,7 @@ from ipyasyncresult.worker.functions import (
     load_result,
     require,
 )
+from ipyasyncresult.worker.typed import Typed
 
 
 @pytest.fixture(autouse=True)
@@ -422,9 +423,9 @@ def test_many_builtins_take_the_fast_way_and_whatever_is_among_them_the_other_on
     "data", [b"", b"3", b"x Cell In[7]", b"-1 Cell In[7]", b"9999999 Cell", b"\xff 1"]
 )
 def test_what_says_not_where_a_cell_was_typed_is_left_out(data: bytes) -> None:
-    assert sources.Typed.decode(data) is None
+    assert Typed.decode(data) is None
 
 
 def test_where_a_cell_was_typed_travels_as_bytes() -> None:
-    typed = sources.Typed("Cell In[7]", 2)
-    assert sources.Typed.decode(typed.encode()) == typed
+    typed = Typed("Cell In[7]", 2)
+    assert Typed.decode(typed.encode()) == typed

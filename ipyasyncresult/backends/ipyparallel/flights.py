@@ -119,13 +119,13 @@ class TakesReplies(ReadsHub):
         msg_id = flight.msg_id
         if self._flights.pop(msg_id, None) is None:
             return
-        if lost is None:
-            try:
-                delivery = _delivery_of(flight)
-            except Exception as error:  # noqa: BLE001  whatever it is, the result must come to its end
-                lost = EngineError(f"the reply to {msg_id} cannot be read: {error}")
         if lost is not None:
             self._lose(batch, msg_id, lost)
+            return
+        try:
+            delivery = _delivery_of(flight)
+        except Exception as error:  # noqa: BLE001  whatever it is, the result must come to its end
+            self._lose(batch, msg_id, EngineError(f"the reply to {msg_id} cannot be read: {error}"))
             return
         engine = flight.about.get("engine_uuid") or flight.engine
         self._deliver(batch, msg_id, delivery, engine)

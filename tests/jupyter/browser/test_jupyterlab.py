@@ -223,7 +223,7 @@ def test_an_error_shows_the_users_line_and_none_of_ours(lab: Lab, notebook: Note
         cell.screenshot("error-dark")
     text = cell.text()
     assert f"{len(ENGINES)} x ZeroDivisionError: division by zero" in text
-    assert "----> 2     return 1 / x" in text
+    assert "----> 3     return 1 / x" in text  # of the notebook's cell
     highlighted = cell.outputs.locator("[class*='ansi-yellow-bg']").all_inner_texts()
     assert "1 / x" in "".join(highlighted)
     assert "ipyasyncresult" not in text
