@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.ipyparallel import CAPABILITIES
 from ipyasyncresult.backends.ipyparallel.flights import Flight, TakesReplies
@@ -115,7 +117,8 @@ class IpyparallelClient(TakesReplies):
             code = entry.function.decode()
             client.send_execute_request(client._mux_stream, code, silent=silent, **options)
             return
-        work = tuple(self._work_of(entry._replace(buffers=()), bytes))
+        bare = msgspec.structs.replace(entry, buffers=())
+        work = tuple(self._work_of(bare, bytes))
         args = (pickle.dumps(work, 5), *entry.buffers)
         stream = client._mux_stream if addressed else client._task_stream
         client.send_apply_request(stream, run_native, args, **options)
