@@ -103,13 +103,14 @@ def test_references_are_looked_up_where_the_user_works(
     assert view.apply_sync(lambda x, y: (x, y), name, y=name) == (thing, thing)
     assert view.map_sync(lambda x: x, [name, mine])[1] is mine
     assert view.map_sync(lambda x, y: x is y, [name, 1], [thing, 2]) == [True, False]
-    assert view.apply_sync(Reference("of_the_test.__class__")).__class__ is Watched
+    kind: Any = Reference("of_the_test.__class__")
+    assert view.apply_sync(kind).__class__ is Watched
     with pytest.raises(NameError, match="nobody"):
         view.apply_sync(abs, Reference("nobody"))
 
 
 def test_what_a_function_requires_is_there(view: LoadBalancedView) -> None:
-    @require("colorsys", helper=abs)
+    @require("colorsys", helper=abs)  # type: ignore[untyped-decorator]
     def use(x: int) -> Any:
         return colorsys.__name__, helper(x)  # type: ignore[name-defined]  # noqa: F821
 
@@ -119,7 +120,7 @@ def test_what_a_function_requires_is_there(view: LoadBalancedView) -> None:
 
 def test_joblib_may_ask_for_shared_memory(view: LoadBalancedView) -> None:
     ipar.register_joblib_backend()
-    seen: list[int] = []
+    seen: list[str] = []
     with joblib.parallel_config(backend="ipyasyncresult", client=view.client):
         joblib.Parallel(n_jobs=2, require="sharedmem")(
             joblib.delayed(seen.append)(x) for x in "abc"
@@ -141,14 +142,14 @@ def test_an_error_has_what_the_exception_has(view: LoadBalancedView) -> None:
     result = view.apply_async(fail, 3)
     with pytest.raises(Failure, match="at 3") as caught:
         result.get(SOON)
+    assert isinstance(caught.value, ipar.RemoteError)
     error: Any = caught.value
-    assert isinstance(error, ipar.RemoteError)
     assert (error.place, error.lock) == (3, lock)
     assert (error.inputs, error.last_output) == ("fail(3)", "before")
     assert "raise Failure(x, lock)" in error.traceback
     assert type(error.__cause__) is Failure
     assert error.__cause__.lock is lock
-    frames = error.__cause__.__traceback__
+    frames: Any = error.__cause__.__traceback__
     assert frames.tb_frame.f_code.co_name == "fail"  # none of ours before it
     items = view.map_async(fail, [1, 2], chunksize=2)
     items.wait(SOON)
