@@ -36,7 +36,10 @@ import multiprocessing
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from types import MemberDescriptorType, MethodDescriptorType
 from typing import Any, NoReturn
+
+import msgspec
 
 from ipyasyncresult.core.failure import Failure
 from ipyasyncresult.core.tracebacks import render_users_frames
@@ -293,7 +296,20 @@ class RemoteError(IpyAsyncResultError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         keys = ("engine_id", "msg_id", "label", "last_output")
-        return remote_error, (self.failure, {key: getattr(self, key) for key in keys})
+        context = {key: getattr(self, key) for key in keys}
+        failure, original = self.failure, self.__cause__
+        if isinstance(original, Exception) and not failure.pickled:
+            # It shared our memory; now it travels, with what of it can.
+            failure = msgspec.structs.replace(failure, pickled=_pickle_parts(original))
+        return remote_error, (failure, context)
+
+
+def _pickle_parts(error: Exception) -> bytes:
+    args, state = parts_of(error)
+    for parts in ((args, state), (args, None), ((str(error),), None)):
+        with contextlib.suppress(Exception):
+            return pickle.dumps((type(error), *parts))
+    return b""
 
 
 _dual_types: dict[type, type[RemoteError]] = {}
@@ -319,26 +335,57 @@ def _dual_type(original: type) -> type[RemoteError]:
     return _dual_types[original]
 
 
-def remote_error(failure: Failure, context: dict[str, Any] | None = None) -> RemoteError:
+def remote_error(
+    failure: Failure,
+    context: dict[str, Any] | None = None,
+    original: BaseException | None = None,
+) -> RemoteError:
     """The error to raise for a failed task.  Unpickles the original's type: caller's thread only.
 
     The original's ``__init__`` is never called: its arguments may not be what it was made with,
-    and user code may do anything there.
+    and user code may do anything there.  An `original` of this process is the cause of the error,
+    which has its attributes.
     """
     made: RemoteError | None = None
-    if failure.pickled:
+    if failure.pickled or isinstance(original, Exception):
         try:
-            made = _rebuild(*loads(failure.pickled))
+            if isinstance(original, Exception):
+                made = _rebuild(type(original), *parts_of(original))
+            else:
+                made = _rebuild(*loads(failure.pickled))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
     if made is None:
         made = RemoteError.__new__(RemoteError)
     made.failure = failure
+    made.__cause__ = original
     made.__dict__.update(context or {})
     if not made.args:
         made.args = (f"{failure.ename}: {failure.evalue}",)
     return made
+
+
+def parts_of(error: Exception) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and state of an exception.
+
+    The builtins know best (the file name of an OSError is no argument); a ``__reduce__`` of the
+    user's may give a call of anything.
+    """
+    if isinstance(type(error).__reduce__, MethodDescriptorType):
+        reduced: Any = error.__reduce__()
+        args, state = reduced[1], reduced[2] if len(reduced) > 2 else None
+    else:
+        args, state = error.args, error.__dict__
+    slots = [name for kind in type(error).__mro__ for name in _slots_of(kind)]
+    return args, {n: getattr(error, n) for n in slots if hasattr(error, n)} | (state or {})
+
+
+def _slots_of(kind: type) -> Iterator[str]:
+    slots = vars(kind).get("__slots__", ())
+    for name in (slots,) if isinstance(slots, str) else slots:
+        if isinstance(vars(kind).get(name), MemberDescriptorType):
+            yield name
 
 
 _OURS = frozenset({"failure", "engine_id", "msg_id", "label", "last_output"})

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 
 from ipyasyncresult.backends.recall import Entry, RemembersTasks
 from ipyasyncresult.client.anyclient import ids_of
-from ipyasyncresult.client.codec import WireCodec
+from ipyasyncresult.client.codec import ObjectCodec, WireCodec
+from ipyasyncresult.client.packing import OBJECTS
 from ipyasyncresult.client.reattach import register_client
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import Capabilities
@@ -67,11 +68,15 @@ class BackendClient(RemembersTasks):
         self.cluster_id: str = f"{name}-{uuid.uuid4().hex[:8]}"
         self.session: str = uuid.uuid4().hex[:12]
         self.events: list[m.EngineNews] = []
-        self.ledger: Ledger = Ledger(codec or WireCodec(), callbacks_due=callbacks_due)
+        self._direct = capabilities.shared_memory
+        if self._direct:
+            self.packing = OBJECTS
+        codec = codec or (ObjectCodec() if self._direct else WireCodec())
+        self.ledger: Ledger = Ledger(codec, callbacks_due=callbacks_due)
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
         # The work of tasks that failed, for as long as somebody may want to run them again.
-        self._failed: WeakKeyDictionary[TaskRecord, Entry] = WeakKeyDictionary()
+        self._failed: WeakKeyDictionary[TaskRecord, tuple[Any, ...]] = WeakKeyDictionary()
         self._places: dict[str, int] = {}  # numbers of workers, in the order they were met
         register_client(self)
 
@@ -97,7 +102,7 @@ class BackendClient(RemembersTasks):
 
     def submit(
         self,
-        functions: list[bytes],
+        functions: list[Any],
         tasks: list[m.Task],
         frames: Sequence[Any] = (),
         group: m.Group | None = None,
@@ -117,7 +122,7 @@ class BackendClient(RemembersTasks):
         self._submit(entries)
         return [entry.record for entry in entries], None
 
-    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
+    def submit_one(self, function: Any, task: m.Task, tally: Tally) -> TaskRecord:
         """Send one task without frames, counted by a fresh `tally`; for views."""
         self._check_open()
         record = TaskRecord(task.msg_id, self.ledger.clock())
@@ -165,6 +170,7 @@ class BackendClient(RemembersTasks):
             not options & m.NO_HISTORY,
             "IPython" in sys.modules,
             self.capabilities.cells,
+            self._direct,
         )
 
     def _check_open(self) -> None:
@@ -188,22 +194,29 @@ class BackendClient(RemembersTasks):
         record = batch.get(msg_id)
         if record is None:
             return
-        for piece in delivery.outputs[shown:]:
-            batch.output(msg_id, decode_outputs(piece))
+        if delivery.outputs:
+            for piece in delivery.outputs[shown:]:
+                batch.output(msg_id, decode_outputs(piece))
         record.engine_id = self._engine_at(delivery.place)
         record.engine_uuid = uuid or delivery.place
         record.started = delivery.started
         record.duration = delivery.duration
         record.completed = delivery.started + delivery.duration
         good = delivery.ok and not delivery.failed_items
-        frames = [_Held(buffer) for buffer in delivery.buffers]
         status = (m.OK if good else m.PARTIAL) if delivery.ok else m.ERROR
+        raw: tuple[Any, ...] | None
+        if not self._direct:
+            raw = status, delivery.body, [_Held(buffer) for buffer in delivery.buffers]
+        elif good:
+            record.value, raw = delivery.body, None
+        else:
+            raw = status, delivery.body
         if not good and entry is not None:
-            self._failed[record] = entry
+            self._keep_failed(record, entry)
         batch.finish(
             msg_id,
             Status.DONE if good else Status.FAILED,
-            raw=(status, delivery.body, frames),
+            raw=raw,
             failed_items=delivery.failed_items if delivery.ok else None,
         )
 
@@ -213,7 +226,11 @@ class BackendClient(RemembersTasks):
         aborted = isinstance(error, TaskAborted)
         record = batch.finish(msg_id, Status.ABORTED if aborted else Status.LOST, error=error)
         if record is not None and entry is not None:
-            self._failed[record] = entry
+            self._keep_failed(record, entry)
+
+    def _keep_failed(self, record: TaskRecord, entry: Entry) -> None:
+        # Not with the record: what holds its own key is held for good.
+        self._failed[record] = entry.task, entry.function, entry.buffers, entry.group
 
     def _fail_outstanding(self) -> None:
         reason = self._closed
@@ -231,6 +248,9 @@ class BackendClient(RemembersTasks):
     def engine_count(self) -> int:
         """How many engines can work on tasks now."""
         raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.engine_count()
 
     # -- control ---------------------------------------------------------------------------------
 
@@ -278,10 +298,9 @@ class BackendClient(RemembersTasks):
         again = []
         now = self.ledger.clock()
         for record in records:
-            before = self._failed[record]
             copy = TaskRecord(self.new_msg_id(), now, record.target)
             copy.label, copy.items = record.label, record.items
-            again.append(before._replace(record=copy))
+            again.append(Entry(copy, *self._failed[record]))
         self._submit(again)
         return [entry.record for entry in again]
 

@@ -1,4 +1,4 @@
-"""Any ``concurrent.futures.Executor`` as engines: process and thread pools, loky, mpi4py, ...
+"""Any ``concurrent.futures.Executor`` as engines: process pools, loky, mpi4py, ...
 
 Tasks wait here, not in the pool, which could not give them back once it has them: as many are
 handed on as it has workers.  Short ones go several at a time, which costs a pool less than one by
@@ -12,7 +12,6 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from ipyasyncresult.backends.client import BackendClient
@@ -20,9 +19,17 @@ from ipyasyncresult.backends.nudging import nudge_for
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.errors import EngineError, TaskAborted
-from ipyasyncresult.worker.guest import Delivery, run_all, run_all_in_thread
+from ipyasyncresult.worker.guest import Delivery, run_all
 
-__all__ = ["CAPABILITIES", "ExecutorClient", "connect", "recognizes"]
+__all__ = [
+    "CAPABILITIES",
+    "ExecutorClient",
+    "check_workers",
+    "connect",
+    "count_workers",
+    "recognizes",
+    "translate",
+]
 
 CAPABILITIES = Capabilities(
     "an executor",
@@ -67,14 +74,10 @@ class ExecutorClient(BackendClient):
     """Tasks through somebody's executor."""
 
     def __init__(self, executor: concurrent.futures.Executor, n: int | None = None) -> None:
-        if n is not None and (type(n) is not int or n < 1):
-            raise ValueError(f"n must be a number of workers >= 1 or None, not {n!r}")
+        check_workers(n)
         super().__init__(CAPABILITIES, "executor")
         self.executor_ = executor
-        self._workers = n or _count_workers(executor)
-        threads = isinstance(executor, concurrent.futures.ThreadPoolExecutor)
-        self._run: Callable[..., Any] = run_all_in_thread if threads else run_all
-        self._wrap: Callable[[Any], Any] = (lambda buffer: buffer) if threads else bytes
+        self._workers = n or count_workers(executor)
         # Reentrant: a future that is done at once calls back from within `submit`.
         self._lock = threading.RLock()
         self._queue: deque[Entry] = deque()  # guarded by _lock, as all below
@@ -138,9 +141,9 @@ class ExecutorClient(BackendClient):
         return self._took.get(entry.function, 1.0) <= _SHORT
 
     def _submit_to_pool(self, batch: list[Entry]) -> concurrent.futures.Future[Any] | None:
-        works = [tuple(self._work_of(entry, self._wrap))[1:] for entry in batch]
+        works = [tuple(self._work_of(entry, bytes))[1:] for entry in batch]
         try:
-            future = self.executor_.submit(self._run, batch[0].function, works)
+            future = self.executor_.submit(run_all, batch[0].function, works)
         except Exception as error:  # noqa: BLE001  it is shut down or broken: these never run
             self._lose_all(batch, translate(error))
             return None
@@ -244,7 +247,13 @@ def _cancel(future: concurrent.futures.Future[Any]) -> None:
         future.cancel()
 
 
-def _count_workers(executor: concurrent.futures.Executor) -> int:
+def check_workers(n: int | None) -> None:
+    """Refuse what cannot be the number of workers."""
+    if n is not None and (type(n) is not int or n < 1):
+        raise ValueError(f"n must be a number of workers >= 1 or None, not {n!r}")
+
+
+def count_workers(executor: concurrent.futures.Executor) -> int:
     """How many tasks it runs at once, as far as it says so."""
     for name in ("_max_workers", "max_workers", "num_workers"):
         count = getattr(executor, name, None)

@@ -64,7 +64,6 @@ class _Work:
     supports_timeout = True
     supports_retrieve_callback = True
     uses_threads = False
-    supports_sharedmem = False
 
     parallel: Any
 
@@ -79,6 +78,11 @@ class _Work:
         self._client = client
         self._result: AsyncResult | None = None
         self._live: AbstractContextManager[None] | None = None
+
+    @property
+    def supports_sharedmem(self) -> bool:
+        """For ``require='sharedmem'``; of engines that are not there yet: no."""
+        return self._client is not None and self._client.capabilities.shared_memory
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many batches may run at once."""

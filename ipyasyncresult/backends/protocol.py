@@ -29,10 +29,12 @@ GROUP = "ipyasyncresult.backends"
 
 _log = logging.getLogger(__name__)
 
-# In the order in which they are asked: an executor of Dask's is Dask's own first.
+# In the order in which they are asked: an executor of Dask's is Dask's own first, and a thread pool
+# is an executor, too.
 _OURS = {
     "ipyparallel": "ipyasyncresult.backends.ipyparallel",
     "dask": "ipyasyncresult.backends.dask",
+    "threads": "ipyasyncresult.backends.threads",
     "executor": "ipyasyncresult.backends.futures",
 }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
+from collections.abc import Iterable, Sequence
+from typing import Any
+from weakref import ref
+
+import msgspec
 
 from ipyasyncresult.backends.refusals import RefusesByDefault
 from ipyasyncresult.client.questions import TaskLookup
@@ -16,23 +19,71 @@ from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import UnknownTaskError
 from ipyasyncresult.wire import messages as m
 
-__all__ = ["Call", "Entry", "RemembersTasks"]
+__all__ = ["Call", "Entry", "KnownTasks", "RemembersTasks"]
 
 _REMEMBERED_CALLS = 1000
 _REMEMBERED_IDS = 100_000
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct):
     """A task and all that its backend needs to run it, now or again."""
 
     record: TaskRecord
     task: m.Task
-    function: bytes
+    function: Any
     buffers: Sequence[Any]
     group: m.Group | None
 
 
-class Call(NamedTuple):
+class KnownTasks:
+    """Records by id, for as long as somebody holds their result.
+
+    A ``WeakValueDictionary`` calls two functions for each task, one when it comes and one when it
+    goes.  Here what is gone is swept out when it may be the half.
+    """
+
+    __slots__ = ("_found", "_lock", "_sweep_at")
+
+    _FEW = 10_000
+
+    def __init__(self) -> None:
+        self._found: dict[str, ref[TaskRecord]] = {}
+        self._sweep_at = self._FEW
+        self._lock = threading.Lock()  # for sweeps
+
+    def add(self, records: Iterable[TaskRecord]) -> None:
+        """Any thread."""
+        found = self._found
+        for record in records:
+            found[record.msg_id] = ref(record)
+        if len(found) > self._sweep_at:
+            self._sweep()
+
+    def add_one(self, msg_id: str, record: TaskRecord) -> None:
+        """Any thread."""
+        found = self._found
+        found[msg_id] = ref(record)
+        if len(found) > self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        with self._lock:
+            found = self._found
+            for msg_id, record in list(found.items()):
+                if record() is None:
+                    del found[msg_id]
+            self._sweep_at = max(self._FEW, 2 * len(found))
+
+    def get(self, msg_id: str) -> TaskRecord | None:
+        """Any thread."""
+        record = self._found.get(msg_id)
+        return None if record is None else record()
+
+    def __contains__(self, msg_id: str) -> bool:
+        return self.get(msg_id) is not None
+
+
+class Call(msgspec.Struct):
     """What was submitted together: the shape in which its result comes back."""
 
     msg_ids: tuple[str, ...]
@@ -46,7 +97,7 @@ class RemembersTasks(RefusesByDefault):
     def __init__(self) -> None:
         self._history: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._calls: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
-        self._known: WeakValueDictionary[str, TaskRecord] = WeakValueDictionary()
+        self._known = KnownTasks()
         self._entries: dict[str, Entry] = {}  # of unfinished tasks
 
     # -- what a backend that stores results does -------------------------------------------------
@@ -64,8 +115,14 @@ class RemembersTasks(RefusesByDefault):
         ids = tuple(entry.record.msg_id for entry in entries)
         self._history.extend(ids)
         self._calls.append(Call(ids, entries[0].group, entries[0].record.label))
-        for entry in entries:
-            self._known[entry.record.msg_id] = entry.record
+        self._known.add([entry.record for entry in entries])
+
+    def _note_call(self, record: TaskRecord) -> None:
+        """As :meth:`_note_calls`, of one task."""
+        msg_id = record.msg_id
+        self._history.append(msg_id)
+        self._calls.append(Call((msg_id,), None, record.label))
+        self._known.add_one(msg_id, record)
 
     # -- what is known ---------------------------------------------------------------------------
 
@@ -87,8 +144,9 @@ class RemembersTasks(RefusesByDefault):
         found = {i: record for i in msg_ids if (record := self._known.get(i)) is not None}
         missing = [i for i in msg_ids if i not in found]
         if missing:
-            found.update({record.msg_id: record for record in self._fetch(missing)})
-            self._known.update(found)
+            fetched = self._fetch(missing)
+            self._known.add(fetched)
+            found.update({record.msg_id: record for record in fetched})
         return [found[msg_id] for msg_id in msg_ids]
 
     def get_result(

@@ -21,6 +21,7 @@ _ROWS = {
     "stored_results": "results after a restart",
     "retry": "retry what failed",
     "time_limits": "time limits of tasks",
+    "shared_memory": "objects themselves, not copies",
 }
 
 

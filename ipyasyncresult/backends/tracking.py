@@ -20,7 +20,7 @@ from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import CapabilityError
-from ipyasyncresult.worker.failures import describe_failure
+from ipyasyncresult.worker.failures import keep_failure
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.targets import Targets
@@ -105,9 +105,7 @@ class _Values:
         if error is None:
             record.value = [value]
         else:
-            made = make_remote_error(record, describe_failure(error))
-            made.__cause__ = error
-            record.error = made
+            record.error = make_remote_error(record, keep_failure(error))
         record.raw = None
 
 
@@ -142,11 +140,11 @@ class _Tracker(BackendClient):
                 kind = type(future).__name__
                 raise TypeError(f"futures must be futures; number {position} is {kind} {future!r}")
         records = [self.ledger.submit(self.new_msg_id()) for _ in futures]
+        self._known.add(records)
         result = TrackedResult.over_map(self, records, Map(), fname)
         kinds: dict[type[FollowedFutures], FollowedFutures] = {}
         for record, future in zip(records, futures, strict=True):
             which = kind_of(future)
-            self._known[record.msg_id] = record
             self._futures[record.msg_id] = future, kinds.setdefault(which, which())
         looks = [
             Recurring(functools.partial(self._look, kind))

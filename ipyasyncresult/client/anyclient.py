@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
+from ipyasyncresult.client.packing import PICKLES, Packing
 from ipyasyncresult.client.targets import Targets, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
@@ -34,6 +35,7 @@ class AnyClient(ClientProtocol, Protocol):
     capabilities: Capabilities = OWN_ENGINES
     events: list[m.EngineNews]
     block: bool = False  # of new views
+    packing: Packing = PICKLES
 
     # -- what each kind of client does in its own way --------------------------------------------
 
@@ -54,14 +56,17 @@ class AnyClient(ClientProtocol, Protocol):
 
     def submit(
         self,
-        functions: list[bytes],
+        functions: list[Any],
         tasks: list[m.Task],
         frames: Sequence[Any] = (),
         group: m.Group | None = None,
     ) -> tuple[list[TaskRecord], Any]:
-        """Send tasks; their records and, for large frames, a tracker.  For views."""
+        """Send tasks; their records and, for large frames, a tracker.  For views.
 
-    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
+        Functions and arguments are as :attr:`packing` makes them.
+        """
+
+    def submit_one(self, function: Any, task: m.Task, tally: Tally) -> TaskRecord:
         """Send one task without frames, counted by a fresh `tally`.  For views."""
 
     def abort(

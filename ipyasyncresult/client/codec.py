@@ -16,10 +16,33 @@ from ipyasyncresult.errors import EngineError, ResultDecodeError, TaskAborted, T
 from ipyasyncresult.wire.buffers import BufferList
 from ipyasyncresult.wire.messages import ERROR, LostTask
 
-__all__ = ["WireCodec", "lost_error"]
+__all__ = ["ObjectCodec", "WireCodec", "lost_error"]
 
 _OUR_FRAME = re.compile(r'/ipyasyncresult/(?:worker|engine|hub)/\w+\.py", line')
 _LAST_LINES = 5
+
+
+class ObjectCodec:
+    """Results of tasks in this process.  A task's ``raw`` is ``(status, value or Raised)``."""
+
+    def decode(self, record: TaskRecord) -> None:
+        """Make ``value`` or ``error`` of ``raw``.  The thread that asks for the result."""
+        raw = record.raw
+        if raw is None:  # another thread was faster
+            return
+        status, body = raw
+        if status == ERROR:
+            record.error = make_remote_error(record, body)
+        else:
+            if isinstance(body, ChunkResult):
+                record.error = make_remote_error(record, body.failures[min(body.failures)])
+            record.value = body
+        record.raw = None
+
+    def peek(self, record: TaskRecord) -> Failure | None:
+        """How it failed; None where that needs :meth:`decode`.  Any thread."""
+        raw = record.raw
+        return decode_failure(raw[1]) if raw is not None and raw[0] == ERROR else None
 
 
 class WireCodec:

@@ -19,7 +19,6 @@ from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker import namespace
-from ipyasyncresult.worker.functions import dump_arguments, dump_function
 from ipyasyncresult.worker.typed import Typed
 
 if TYPE_CHECKING:
@@ -77,16 +76,17 @@ class DirectView(View):
         options: int = 0,
     ) -> AsyncResult:
         chosen, single = self._chosen(targets)
-        data, buffers = dump_arguments(args, kwargs or {})
+        packing = self.client.packing
+        data, buffers = packing.call(args, kwargs or {})
         return self._send(
-            dump_function(f), data, buffers, chosen, function_name(f),
+            packing.function(f), data, buffers, chosen, function_name(f),
             single=single, options=options,
         )  # fmt: skip
 
     def _send(
         self,
-        function: bytes,
-        data: bytes,
+        function: Any,
+        data: Any,
         buffers: Sequence[Any],
         chosen: list[int],
         name: str,

@@ -26,7 +26,6 @@ from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import NoEnginesError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
@@ -70,8 +69,9 @@ class LoadBalancedView(View):
         client = self.client
         if not len(client):
             warn_of_waiting(client, 1, self.waiting_limit)
-        function = dump_function(f)
-        data, buffers = dump_arguments(args, kwargs)
+        packing = client.packing
+        function = packing.function(f)
+        data, buffers = packing.call(args, kwargs)
         task = m.Task(
             client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
         )

@@ -15,12 +15,11 @@ from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.core.waiting import check_timeout
-from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
+    from ipyasyncresult.client.packing import Packing
 
 __all__ = ["View", "call_seconds", "function_name"]
 
@@ -202,8 +201,8 @@ class View:
         ones while the others are pickled.
         """
         seconds = call_seconds(self.timeout if timeout is None else timeout)
-        function = dump_function(f)
         client = self.client
+        function = client.packing.function(f)
         kind = m.STAR_CHUNK if star else m.CHUNK
         make = functools.partial(_chunk_tasks, self, kind, label or self.label, seconds)
         name = function_name(f)
@@ -212,7 +211,7 @@ class View:
         records, tracker = client.submit([function], tasks, frames, group)
         if more is not None:
             first = sum(chunk[1] for chunk in chunks)
-            for tasks, frames in _messages(make, more(records), first):
+            for tasks, frames in _messages(client.packing, make, more(records), first):
                 further, tracker = client.submit([function], tasks, frames, group)
                 records += further
         return AsyncMapResult.over_map(
@@ -337,11 +336,11 @@ def _chunk_tasks(
     first: int,
 ) -> tuple[list[m.Task], list[Any]]:
     """A task per chunk, and their out-of-band buffers; `first` is where its first item stands."""
-    new_msg_id, retries = view.client.new_msg_id, view.retries
+    new_msg_id, retries, pack = view.client.new_msg_id, view.retries, view.client.packing.chunk
     tasks = []
     frames: list[Any] = []
     for items, count, target in chunks:
-        data, buffers = _dump_chunk(items, first)
+        data, buffers = pack(items, first)
         frames += buffers
         first += count
         task = m.Task(new_msg_id(), 0, data, len(buffers), kind, target, label, retries)
@@ -352,6 +351,7 @@ def _chunk_tasks(
 
 
 def _messages(
+    packing: Packing,
     make: Callable[[Iterable[Chunk], int], tuple[list[m.Task], list[Any]]],
     chunks: Iterable[Chunk],
     first: int,
@@ -365,19 +365,12 @@ def _messages(
         tasks += made
         frames += buffers
         first += chunk[1]
-        size += len(made[0].arguments)
+        size += packing.size(made[0].arguments)
         if buffers or size >= _MESSAGE_BYTES:
             yield tasks, frames
             tasks, frames, size = [], [], 0
     if tasks:
         yield tasks, frames
-
-
-def _dump_chunk(items: Any, first: int) -> tuple[bytes, list[memoryview]]:
-    try:
-        return dump_arguments((items,), {})
-    except SerializationError as error:
-        raise SerializationError(f"in the items from {first} on: {error}") from error
 
 
 def zip_sequences(sequences: Sequence[Iterable[Any]]) -> tuple[Any, int, bool]:

@@ -25,7 +25,7 @@ from ipyasyncresult.core.outcome import (
     value_of,
 )
 from ipyasyncresult.core.tally import Tally
-from ipyasyncresult.core.task import TaskRecord
+from ipyasyncresult.core.task import UNSET, TaskRecord
 from ipyasyncresult.core.waitable import ReturnWhen, Waitable
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
@@ -106,7 +106,7 @@ class AsyncResult(Waitable, Insight, Controllable):
     ) -> None:
         ids = [msg_ids] if isinstance(msg_ids, str) else list(msg_ids)
         records = client.ledger.pending(ids)
-        self._set_up(client, records, fname, targets, tracker, single=isinstance(msg_ids, str))
+        self._set_up(client, records, fname, targets, tracker, isinstance(msg_ids, str))
 
     @classmethod
     def over(
@@ -122,7 +122,7 @@ class AsyncResult(Waitable, Insight, Controllable):
     ) -> Self:
         """A result over records at hand, finished or not; a `tally` given counts them already."""
         self = cls.__new__(cls)
-        self._set_up(client, records, fname, targets, tracker, single=single, tally=tally)
+        self._set_up(client, records, fname, targets, tracker, single, tally)
         return self
 
     def _set_up(
@@ -132,7 +132,6 @@ class AsyncResult(Waitable, Insight, Controllable):
         fname: str,
         targets: Any,
         tracker: Any,
-        *,
         single: bool,
         tally: Tally | None = None,
     ) -> None:
@@ -185,7 +184,10 @@ class AsyncResult(Waitable, Insight, Controllable):
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
         records = self.records
         if self._single and not self._tally.left and not return_exceptions:
-            return value_of(self._ledger.codec, records[0])
+            record = records[0]
+            if record.error is None and record.value is not UNSET:
+                return record.value
+            return value_of(self._ledger.codec, record)
         if return_when is not None and self._tally.left:
             records = [record for record in records if record.received is not None]
             if return_when == "FIRST_EXCEPTION":

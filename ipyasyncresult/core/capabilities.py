@@ -37,6 +37,9 @@ class Capabilities:
         The work of failed tasks is kept and can be submitted again.
     time_limits : bool
         ``view.timeout``: a task that takes longer is ended.
+    shared_memory : bool
+        Tasks run in this very process: functions, arguments and results are the objects themselves,
+        not copies.
     """
 
     backend: str
@@ -50,6 +53,7 @@ class Capabilities:
     stored_results: bool = True
     retry: bool = True
     time_limits: bool = True
+    shared_memory: bool = False
 
 
 OWN_ENGINES = Capabilities("own engines")

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-__all__ = ["Failure", "decode_failure", "encode_failure"]
+__all__ = ["Failure", "Raised", "decode_failure", "encode_failure"]
 
 
 _CELL = re.compile(r"<ipython-input-[\w-]+>")
@@ -45,6 +45,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.ename, _CELL.sub("<cell>", self.evalue)
 
 
+class Raised:
+    """How a task of this very process failed: described as any other, with the exception itself."""
+
+    __slots__ = ("error", "failure")
+
+    def __init__(self, failure: Failure, error: BaseException) -> None:
+        self.failure: Failure = failure
+        self.error: BaseException = error
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Failure)
 
@@ -54,6 +64,6 @@ def encode_failure(failure: Failure) -> bytes:
     return _encoder.encode(failure)
 
 
-def decode_failure(data: bytes) -> Failure:
+def decode_failure(data: bytes | Raised) -> Failure:
     """The failure from :func:`encode_failure`; ``msgspec.DecodeError`` when it is none."""
-    return _decoder.decode(data)
+    return data.failure if isinstance(data, Raised) else _decoder.decode(data)

@@ -44,7 +44,7 @@ class AsyncHubResult(AsyncResult):
     ) -> None:
         ids = [msg_ids] if isinstance(msg_ids, str) else list(msg_ids)
         records = client.fetch_records(ids)
-        self._set_up(client, records, fname, targets, tracker, single=isinstance(msg_ids, str))
+        self._set_up(client, records, fname, targets, tracker, isinstance(msg_ids, str))
 
 
 class AsyncHubMapResult(AsyncMapResult, AsyncHubResult):

@@ -95,8 +95,9 @@ class Ledger:
 
         Any thread; without the lock, as nothing can happen to the task before it was sent.
         """
-        record = TaskRecord(msg_id, self.clock())
+        record = TaskRecord(msg_id, now := self.clock())
         record.tallies = tally
+        tally.submitted = now
         tally.total = tally.left = 1
         self._pending[msg_id] = record  # one dict store is atomic
         return record
@@ -399,8 +400,11 @@ class Batch:
         tallies = record.tallies
         if tallies is not None:
             record.tallies = None
-            for tally in (tallies,) if tallies.__class__ is Tally else tallies:  # type: ignore[union-attr]
-                self._count_end(tally, record, was_running)
+            if isinstance(tallies, Tally):
+                self._count_end(tallies, record, was_running)
+            else:
+                for tally in tallies:
+                    self._count_end(tally, record, was_running)
         return record
 
     def _count_end(self, tally: Tally, record: TaskRecord, was_running: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from ipyasyncresult.core.failure import Failure, decode_failure
+from ipyasyncresult.core.failure import Failure, Raised, decode_failure
 from ipyasyncresult.core.ledger import Codec
 from ipyasyncresult.core.outputs import stream_text
 from ipyasyncresult.core.partition import ChunkResult
@@ -114,8 +114,8 @@ def errors_in(pieces: Iterable[list[Any]]) -> list[BaseException]:
     return [item.error for piece in pieces for item in piece if isinstance(item, Failed)]
 
 
-def make_remote_error(record: TaskRecord, failure: bytes) -> RemoteError:
-    """The error of a task from its encoded failure, with what is known about the place."""
+def make_remote_error(record: TaskRecord, failure: bytes | Raised) -> RemoteError:
+    """The error of a task from how it failed, with what is known about the place."""
     output = stream_text(record.outputs or (), "stdout")[-LAST_OUTPUT_CHARACTERS:]
     return remote_error(
         decode_failure(failure),
@@ -125,6 +125,7 @@ def make_remote_error(record: TaskRecord, failure: bytes) -> RemoteError:
             "label": record.label,
             "last_output": output.rstrip(),
         },
+        failure.error if isinstance(failure, Raised) else None,
     )
 
 

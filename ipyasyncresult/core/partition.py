@@ -18,14 +18,15 @@ class ChunkResult:
     values : list
         One per item, in order; None where it failed.
     failures : dict
-        Encoded :class:`~ipyasyncresult.core.failure.Failure` by position in the chunk.
+        Encoded :class:`~ipyasyncresult.core.failure.Failure` by position in the chunk; of tasks of
+        this very process, :class:`~ipyasyncresult.core.failure.Raised`.
     """
 
     __slots__ = ("failures", "values")
 
-    def __init__(self, values: list[Any], failures: dict[int, bytes]) -> None:
+    def __init__(self, values: list[Any], failures: dict[int, Any]) -> None:
         self.values: list[Any] = values
-        self.failures: dict[int, bytes] = failures
+        self.failures: dict[int, Any] = failures
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChunkResult, (self.values, self.failures)

@@ -7,32 +7,30 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
+import msgspec
+
 from ipyasyncresult.core.task import Counts, TaskRecord
 
 __all__ = ["Follower", "Journal", "Tally"]
 
 
-class Tally:
+class Tally(msgspec.Struct, eq=False):
     """How far the tasks of one result are.
 
     All fields are written under the ledger's lock.  Readers need no lock: each field is one
     number.  ``left`` reaches zero last, after every other field of the batch is right.
     """
 
-    __slots__ = ("arrivals", "callbacks", "failed", "failures", "finished", "followers", "left",
-                 "running", "submitted", "total")  # fmt: skip
-
-    def __init__(self) -> None:
-        self.total: int = 0  # items
-        self.finished: int = 0  # items of finished tasks
-        self.failed: int = 0  # items
-        self.running: int = 0  # items of tasks that an engine said it runs
-        self.failures: int = 0  # tasks that did not end well (for fail-fast waits)
-        self.left: int = 0  # tasks that are not finished
-        self.submitted: float = inf  # epoch seconds of the first submission
-        self.arrivals: list[TaskRecord] | None = None  # finished tasks in the order they came
-        self.callbacks: list[Callable[[], object]] | None = None  # once, when left reaches zero
-        self.followers: list[Follower | Journal] | None = None  # on every change
+    total: int = 0  # items
+    finished: int = 0  # items of finished tasks
+    failed: int = 0  # items
+    running: int = 0  # items of tasks that an engine said it runs
+    failures: int = 0  # tasks that did not end well (for fail-fast waits)
+    left: int = 0  # tasks that are not finished
+    submitted: float = inf  # epoch seconds of the first submission
+    arrivals: list[TaskRecord] | None = None  # finished tasks in the order they came
+    callbacks: list[Callable[[], object]] | None = None  # once, when left reaches zero
+    followers: list[Follower | Journal] | None = None  # on every change
 
     def counts(self) -> Counts:
         """The four numbers at one moment."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from ipyasyncresult.core.outputs import Output
 
 if TYPE_CHECKING:
@@ -50,55 +52,37 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 
-class TaskRecord:
+class TaskRecord(msgspec.Struct, weakref=True, eq=False):
     """What a client knows of one task.
 
     Written by the ledger's writer only, under the ledger's lock; readers see fields that are
     either not yet set (None) or final, and an ``outputs`` list that only grows.  There are a
-    hundred thousand of these: times are plain floats, and nothing is computed before it is asked.
+    hundred thousand of these: made in C, times are plain floats, and nothing is computed before it
+    is asked.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "completed",  # seconds since the epoch, engine's clock
-        "duration",  # seconds, by the engine's monotonic clock
-        "engine_id",
-        "engine_uuid",
-        "error",  # exception made for this task, or None; set at the end or at first decoding
-        "failed_items",  # how many of its items failed: 0, or up to ``items``
-        "items",  # how many items of a map it stands for
-        "label",
-        "msg_id",
-        "outputs",  # list of Output, or None as long as there was none
-        "raw",  # the undecoded result (the backend's own form); None once decoded
-        "received",  # seconds since the epoch, client's clock
-        "started",  # seconds since the epoch, engine's clock
-        "status",
-        "submitted",  # seconds since the epoch, client's clock
-        "tallies",  # who counts this task: None, one Tally, or a list of them; None at the end
-        "target",  # engine id that was asked for, or None for any
-        "value",  # the decoded result, UNSET before
-    )
+    msg_id: str
+    submitted: float | None  # seconds since the epoch, client's clock
+    target: int | None = None  # engine id that was asked for, or None for any
+    status: Status = Status.PENDING
+    engine_id: int | None = None
+    engine_uuid: str | None = None
+    started: float | None = None  # seconds since the epoch, engine's clock
+    completed: float | None = None  # seconds since the epoch, engine's clock
+    received: float | None = None  # seconds since the epoch, client's clock
+    duration: float | None = None  # seconds, by the engine's monotonic clock
+    label: str | None = None
+    items: int = 1  # how many items of a map it stands for
+    failed_items: int = 0  # how many of its items failed: 0, or up to ``items``
+    outputs: list[Output] | None = None  # None as long as there was none
+    raw: Any = None  # the undecoded result (the backend's own form); None once decoded
+    value: Any = UNSET  # the decoded result
+    error: BaseException | None = None  # made for this task; set at the end or at first decoding
+    tallies: Tally | list[Tally] | None = None  # who counts this task; None at the end
 
-    def __init__(self, msg_id: str, submitted: float | None, target: int | None = None) -> None:
-        self.msg_id: str = msg_id
-        self.submitted: float | None = submitted
-        self.target: int | None = target
-        self.status: Status = Status.PENDING
-        self.engine_id: int | None = target
-        self.engine_uuid: str | None = None
-        self.started: float | None = None
-        self.completed: float | None = None
-        self.received: float | None = None
-        self.duration: float | None = None
-        self.label: str | None = None
-        self.items: int = 1
-        self.failed_items: int = 0
-        self.outputs: list[Output] | None = None
-        self.raw: Any = None
-        self.value: Any = UNSET
-        self.error: BaseException | None = None
-        self.tallies: Tally | list[Tally] | None = None
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            self.engine_id = self.target
 
     def __repr__(self) -> str:
         return f"<TaskRecord {self.msg_id} {self.status.value}>"

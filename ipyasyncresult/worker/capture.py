@@ -35,6 +35,8 @@ __all__ = [
     "context_recorder",
     "create_capture_file",
     "current_recorder",
+    "enter_context",
+    "leave_context",
     "read_tail",
     "written_to",
 ]
@@ -47,6 +49,10 @@ _lseek, _SEEK_END = os.lseek, os.SEEK_END  # looked up several times per print
 
 _of_context: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 _installed: Capture | None = None
+
+
+# What `Capture.begin` and `end` come to where only what tasks write in Python is captured.
+enter_context, leave_context = _of_context.set, _of_context.reset
 
 
 def current_recorder() -> Recorder | None:

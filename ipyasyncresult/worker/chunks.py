@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import starmap
 from types import CoroutineType
-from typing import Any
+from typing import Any, Protocol
 
 from ipyasyncresult.core.failure import Failure, encode_failure
 from ipyasyncresult.core.partition import ChunkResult
 from ipyasyncresult.errors import SerializationError
 from ipyasyncresult.worker.awaiting import is_awaited, settle
 from ipyasyncresult.worker.failures import describe_call, describe_failure
-from ipyasyncresult.worker.loaded import LoadedFunction, load_function
+from ipyasyncresult.worker.loaded import load_function
 from ipyasyncresult.worker.pickling import dump_result
 from ipyasyncresult.worker.timelimit import TimedOut, TimeLimit, task_timeout
 
-__all__ = ["ChunkResult", "apply_chunk", "fail_unpicklable"]
+__all__ = ["Bindable", "ChunkResult", "ChunkRun", "apply_chunk", "fail_unpicklable"]
 
 
 def fail_unpicklable(
     result: ChunkResult, function: bytes, chunk: Sequence[Any], star: bool
 ) -> None:
     """Turn every value that cannot be sent into a failure, so that its siblings can."""
-    run = _ChunkRun(load_function(function), chunk, star, None)
+    run = ChunkRun(load_function(function), chunk, star, None)
     for index, value in enumerate(result.values):
         try:
             dump_result(value)
@@ -54,26 +55,43 @@ def apply_chunk(
     BaseException
         Whatever loading the function raises.
     """
-    run = _ChunkRun(load_function(function), chunk, star, limit)
-    if limit is None:
-        run.call_all()
-    else:
-        run.call_each(limit)
-    if run.values and is_awaited(run.values[0]):
-        run.settle_all()
+    run = ChunkRun(load_function(function), chunk, star, limit)
+    run.work()
     return ChunkResult(run.values, run.failures)
 
 
-class _ChunkRun:
+class Bindable(Protocol):
+    """A function as a :class:`LoadedFunction` has it."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    def bound(self) -> AbstractContextManager[Callable[..., Any]]:
+        """Within the context: the function, with the variables that it needs."""
+
+
+class ChunkRun:
+    """The calls of one chunk: their values, and their failures by position."""
+
     def __init__(
-        self, loaded: LoadedFunction, chunk: Sequence[Any], star: bool, limit: TimeLimit | None
+        self, loaded: Bindable, chunk: Sequence[Any], star: bool, limit: TimeLimit | None
     ) -> None:
         self.loaded = loaded
         self.limit = limit
         self.chunk = chunk
         self.star = star
         self.values: list[Any] = []
-        self.failures: dict[int, bytes] = {}
+        self.failures: dict[int, Any] = {}
+
+    def work(self) -> None:
+        """Call for each item, and await what is to be awaited."""
+        if self.limit is None:
+            self.call_all()
+        else:
+            self.call_each(self.limit)
+        if self.values and is_awaited(self.values[0]):
+            self.settle_all()
 
     def call_all(self) -> None:
         """Fill `values` item by item.  The loop itself runs in C; after a failure it is taken up
@@ -149,7 +167,12 @@ class _ChunkRun:
         inputs = describe_call(self.loaded.name, item if self.star else (item,))
         if self.limit is not None:
             error = task_timeout(error)
-        self.failures[index] = describe_failure(error, inputs=inputs)
+        self.failures[index] = self.described(error, inputs)
+
+    @staticmethod
+    def described(error: BaseException, inputs: str) -> Any:
+        """A failure, as it is kept."""
+        return describe_failure(error, inputs=inputs)
 
     def skip_from(self, index: int) -> None:
         """After an interrupt: what is done stays, what is left is not run."""
@@ -158,6 +181,6 @@ class _ChunkRun:
             evalue="not run: the chunk was interrupted before this item",
             module="ipyasyncresult.errors",
         )
-        data = encode_failure(skipped)
+        data = encode_failure(skipped)  # without an exception: nothing was raised for these
         for position in range(index, len(self.chunk)):
             self.failures.setdefault(position, data)

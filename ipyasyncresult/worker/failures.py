@@ -12,19 +12,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import MethodDescriptorType, TracebackType
+from types import TracebackType
 from typing import Any, TypeVar
 
 import cloudpickle
+import msgspec
 
-from ipyasyncresult.core.failure import Failure, encode_failure
+from ipyasyncresult.core.failure import Failure, Raised, encode_failure
 from ipyasyncresult.core.tracebacks import without_ours
-from ipyasyncresult.errors import IpyAsyncResultError
+from ipyasyncresult.errors import IpyAsyncResultError, parts_of
 from ipyasyncresult.worker.sources import name_cells
 from ipyasyncresult.worker.streams import StdinNotAvailable
 from ipyasyncresult.worker.text import bounded, encodable
 
-__all__ = ["RAISED_BY_US", "cut_hidden_frames", "describe_call", "describe_failure", "format_error"]
+__all__ = [
+    "RAISED_BY_US",
+    "cut_hidden_frames",
+    "describe_call",
+    "describe_failure",
+    "format_error",
+    "keep_failure",
+]
 
 T = TypeVar("T")
 
@@ -48,21 +56,33 @@ def describe_failure(error: BaseException, *, inputs: str = "", ansi: str = "") 
     ansi : str
         The traceback in colour, where there is one.
     """
+    failure = _describe(error, inputs, ansi)
+    return encode_failure(msgspec.structs.replace(failure, pickled=_pickle(error, failure.evalue)))
+
+
+def keep_failure(error: BaseException, *, inputs: str = "") -> Raised:
+    """The same for who asks in this very process, and gets the exception itself.
+
+    Its traceback begins with the task's code: our frames would keep what else we hold.
+    """
+    failure = _describe(error, inputs)
+    error.__traceback__ = _skip_our_frames(error.__traceback__)
+    return Raised(failure, error)
+
+
+def _describe(error: BaseException, inputs: str, ansi: str = "") -> Failure:
     kind = type(error)
     message = _attempt(lambda: encodable(bounded(str(error))))
     if message is None:
         message = f"<the text of this {kind.__name__} cannot be had>"
     text = _attempt(lambda: format_error(error)) or f"{kind.__name__}: {message}"
-    return encode_failure(
-        Failure(
-            ename=kind.__name__,
-            evalue=message,
-            module=str(kind.__module__),
-            traceback=encodable(text),
-            traceback_ansi=encodable(bounded(ansi)),
-            inputs=encodable(inputs),
-            pickled=_pickle(error, message),
-        )
+    return Failure(
+        ename=kind.__name__,
+        evalue=message,
+        module=str(kind.__module__),
+        traceback=encodable(text),
+        traceback_ansi=encodable(bounded(ansi)),
+        inputs=encodable(inputs),
     )
 
 
@@ -134,21 +154,12 @@ def _pickle(error: BaseException, message: str) -> bytes:
     """Pickle of (type, args, state), with less of it where it is too large or cannot be."""
     if not isinstance(error, Exception):
         return b""
-    args, state = _attempt(lambda: _parts(error)) or ((message,), None)
+    args, state = _attempt(lambda: parts_of(error)) or ((message,), None)
     for parts in ((args, state), (args, None), ((message,), None)):
         data: bytes | None = _attempt(partial(cloudpickle.dumps, (type(error), *parts), 5))
         if data is not None and len(data) <= _PICKLE_LIMIT:
             return data
     return b""
-
-
-def _parts(error: Exception) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
-    """Arguments and state.  The builtins know best (the file name of an OSError is no argument);
-    a ``__reduce__`` of the user's may give a call of anything."""
-    if isinstance(type(error).__reduce__, MethodDescriptorType):
-        reduced: Any = error.__reduce__()
-        return reduced[1], reduced[2] if len(reduced) > 2 else None
-    return error.args, error.__dict__
 
 
 class _ShortRepr(reprlib.Repr):

@@ -17,12 +17,19 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from time import perf_counter, time
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipyasyncresult._version import __version__
 from ipyasyncresult.core.outputs import Output, encode_outputs
-from ipyasyncresult.worker.capture import Capture, context_recorder
+from ipyasyncresult.worker.capture import (
+    Capture,
+    context_recorder,
+    enter_context,
+    leave_context,
+)
+from ipyasyncresult.worker.direct import call_function, run_chunk
 from ipyasyncresult.worker.namespace import current_namespace
 from ipyasyncresult.worker.recorder import Recorder
 from ipyasyncresult.worker.runner import Outcome, Runner
@@ -32,15 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Delivery",
+    "Direct",
     "Work",
     "at_home",
     "deliver",
     "describe_place",
-    "describe_thread",
     "guest",
     "leave_home",
     "run_all",
-    "run_all_in_thread",
     "run_function",
     "run_work",
     "version",
@@ -52,9 +58,9 @@ CALL, CELL, CHUNK, STAR_CHUNK = range(4)
 class Work(NamedTuple):
     """One task, as it travels."""
 
-    function: bytes
-    """A function from ``dump_function``, or the source of a cell."""
-    arguments: bytes
+    function: Any
+    """From ``dump_function``, or the source of a cell; if `direct` the function itself."""
+    arguments: Any
     buffers: Sequence[Any] = ()
     kind: int = CALL
     silent: bool = False
@@ -63,13 +69,17 @@ class Work(NamedTuple):
     """Displays are likely: the client runs in IPython."""
     cells: bool = False
     """The process is wholly a worker: its shell may be what ``__main__`` is."""
+    direct: bool = False
+    """It is run in the process that asks: nothing is packed."""
 
 
 class Delivery(NamedTuple):
     """How a task ended, as it travels."""
 
     ok: bool
-    body: bytes
+    body: Any
+    """The pickled result or the encoded failure; of direct work the result itself, or a
+    :class:`~ipyasyncresult.core.failure.Raised`."""
     buffers: Sequence[Any]
     started: float
     duration: float
@@ -83,11 +93,6 @@ class Delivery(NamedTuple):
 def describe_place() -> str:
     """``host:pid``: this process among those of a cluster."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def describe_thread() -> str:
-    """``host:pid:thread``: where threads are the workers."""
-    return f"{describe_place()}:{threading.get_ident()}"
 
 
 def version() -> tuple[str, str]:
@@ -137,8 +142,8 @@ class _Guest:
         if self.shell is None and self.pid != _home:
             if work.rich or work.kind == CELL or "IPython" in sys.modules:
                 self._make_shell(work.cells)
-        elif self.shell is None and "IPython" in sys.modules:
-            self._hook_displays()
+        else:
+            self.hook_displays()
 
     def _make_shell(self, cells: bool) -> None:
         from IPython.core.interactiveshell import InteractiveShell
@@ -159,8 +164,10 @@ class _Guest:
             shell.user_ns.update({k: v for k, v in before.items() if k != "__builtins__"})
             self.shell = shell
 
-    def _hook_displays(self) -> None:
+    def hook_displays(self) -> None:
         """In a notebook: what a task of a thread displays is that task's, not the cell's."""
+        if self.shell is not None:
+            return
         module = sys.modules.get("IPython.core.interactiveshell")
         shell = module.InteractiveShell._instance if module is not None else None
         if shell is None or shell is self._hooked:
@@ -266,6 +273,8 @@ def deliver(outcome: Outcome, outputs: Sequence[bytes], place: str) -> Delivery:
 
 def run_work(work: Work) -> Delivery:
     """Run one task.  Any thread; never raises."""
+    if work.direct:
+        return Direct().run(work.function, work.kind, work.arguments)
     host = guest()
     return _deliver_from(host, work, host.place)
 
@@ -302,7 +311,31 @@ def _picklable(delivery: Delivery) -> tuple[Any, ...]:
     return tuple(delivery._replace(buffers=[bytes(buffer) for buffer in delivery.buffers]))
 
 
-def run_all_in_thread(function: bytes, works: Sequence[tuple[Any, ...]]) -> list[Delivery]:
-    """The same where each thread is a worker, and nothing is pickled."""
-    host, place = guest(), describe_thread()
-    return [_deliver_from(host, Work(function, *work), place) for work in works]
+_new = tuple.__new__
+
+
+class Direct:
+    """Runs tasks in a thread of the process that asks; nothing is packed.  One thread."""
+
+    def __init__(self) -> None:
+        host = guest()
+        host.hook_displays()
+        self._renew = host.capture.renew
+        self.place: str = f"{host.place}:{threading.get_ident()}"  # each thread is a worker
+
+    def run(self, function: Any, kind: int, arguments: Any) -> Delivery:
+        """Run one task.  Never raises."""
+        self._renew()
+        recorder = Recorder()
+        token = enter_context(recorder)
+        started, clock = time(), perf_counter()
+        if kind == CALL:
+            ok, body, failed = call_function(function, arguments)
+        else:
+            ok, body, failed = run_chunk(function, arguments, kind == STAR_CHUNK)
+        duration = perf_counter() - clock
+        leave_context(token)
+        outputs = recorder.end()
+        pieces = [encode_outputs(outputs)] if outputs else ()
+        # What `Delivery(...)` does, without a function of Python.
+        return _new(Delivery, (ok, body, (), started, duration, failed, pieces, self.place))

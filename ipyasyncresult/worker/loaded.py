@@ -59,8 +59,11 @@ class Required:
         namespace.update(self.objects)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        for name in self.modules:
-            importlib.import_module(name)
+        """Call it where it was defined: what it needs and misses there is put into its globals."""
+        needed: dict[str, Any] = {}
+        self.provide(needed)
+        for name, value in needed.items():
+            getattr(self.function, "__globals__", {}).setdefault(name, value)
         return self.function(*args, **kwargs)
 
 

@@ -8,7 +8,7 @@ any other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "Reference",
@@ -55,11 +55,16 @@ class Reference:
 
     __slots__ = ("name",)
 
+    were_made: ClassVar[bool] = False
+    """Whether any was made in this process: who passes arguments on as they are need not look for
+    one before."""
+
     def __init__(self, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name of a Reference must be a string, not {type(name).__name__}")
         compile(name, "<Reference>", "eval")
         self.name: str = name
+        Reference.were_made = True
 
     def __repr__(self) -> str:
         return f"<Reference: {self.name!r}>"
@@ -74,8 +79,8 @@ class Reference:
         return Reference, (self.name,)
 
 
-def resolve_reference(name: str) -> Any:
-    """The value of a name or an expression in the current namespace.
+def resolve_reference(name: str, variables: dict[str, Any] | None = None) -> Any:
+    """The value of a name or an expression, by default in the current namespace.
 
     Raises
     ------
@@ -83,7 +88,7 @@ def resolve_reference(name: str) -> Any:
         A variable in it does not exist there.
     """
     try:
-        return eval(name, _variables)  # noqa: S307  running the user's code is what engines do
+        return eval(name, _variables if variables is None else variables)  # noqa: S307  running the user's code is what engines do
     except NameError as error:
         raise NameError(f"{error} on this engine", name=error.name) from None
 

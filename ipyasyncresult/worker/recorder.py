@@ -87,13 +87,15 @@ class Recorder:
     _announced = False  # `_on_late` was told of what is there to take
     _finished = False
     _late_is_full = False
+    _raw: deque[tuple[OutputKind, float, str]] | None = None
+    """Appended to without the lock, by any thread; emptied with it."""
+    _outputs: list[Output] | tuple[()] = ()
+    _limit = TEXT_CHARACTERS
+    _room = TEXT_CHARACTERS // 2  # characters that may still go out live
 
     def __init__(self, limit: int = TEXT_CHARACTERS) -> None:
-        self._limit = limit
-        self._room = limit // 2  # characters that may still go out live
-        # Appended to without the lock, by any thread; emptied with it.
-        self._raw: deque[tuple[OutputKind, float, str]] = deque()
-        self._outputs: list[Output] = []
+        if limit != TEXT_CHARACTERS:
+            self._limit, self._room = limit, limit // 2
 
     @classmethod
     def renew_lock(cls) -> None:
@@ -103,6 +105,8 @@ class Recorder:
     def write(self, kind: OutputKind, text: str) -> None:
         """Add text to a stream."""
         raw = self._raw
+        if raw is None:  # several threads may be the first
+            raw = vars(self).setdefault("_raw", deque())
         if not raw or kind != self._kind:
             self._kind = kind
             self._time = time()
@@ -159,9 +163,9 @@ class Recorder:
             return []
         with self._lock:
             self._cut()
-            outputs, self._outputs = self._outputs, []
+            outputs, self._outputs = self._outputs, ()
             self._announced = False
-        return outputs if len(outputs) == 1 else list(_merged(outputs))
+        return list(outputs if len(outputs) == 1 else _merged(outputs))
 
     def finish(self, on_late: Callable[[Recorder], object] | None = None) -> None:
         """The task ended: what was held back comes out with the next :meth:`take`.
@@ -176,13 +180,28 @@ class Recorder:
             self._release()
         self._room = max(self._room, self._limit // 4)  # for what comes late
         self._finished = True
-        self._on_late = on_late
+        if on_late is not None:
+            self._on_late = on_late
+
+    def end(self) -> list[Output]:
+        """:meth:`finish` and :meth:`take`, for who takes nothing later."""
+        if self._raw is None and not self._outputs:
+            self._finished = True
+            return []
+        self.finish()
+        return self.take()
+
+    def _keep(self, output: Output) -> None:
+        if self._outputs:
+            self._outputs.append(output)
+        else:
+            self._outputs = [output]
 
     def _release(self) -> None:
         """Let go what was held back."""
         with self._lock:
             self._cut()
-            self._outputs.extend(self._held_back())
+            self._outputs = [*self._outputs, *self._held_back()]
             self._text_tail = self._display_tail = None
 
     def _announce(self) -> None:
@@ -208,15 +227,15 @@ class Recorder:
         text, room = output.text, self._room
         if len(text) <= room:
             self._room = room - len(text)
-            self._outputs.append(output)
+            self._keep(output)
             return
         if room:
-            self._outputs.append(msgspec.structs.replace(output, text=text[:room]))
+            self._keep(msgspec.structs.replace(output, text=text[:room]))
             self._room = 0
         if self._finished:  # nobody would let a tail go
             if not self._late_is_full:
                 self._late_is_full = True
-                self._outputs.append(Output(output.kind, output.time, _LATE_MARK))
+                self._keep(Output(output.kind, output.time, _LATE_MARK))
             return
         tail, step = self._tail_of_text(), min(_PIECE, max(self._limit // 16, 1))
         for start in range(room, len(text), step):
@@ -237,7 +256,7 @@ class Recorder:
             elif self._displays_left > 0 and self._display_bytes_left >= size:
                 self._displays_left -= not is_update
                 self._display_bytes_left -= size
-                self._outputs.append(output)
+                self._keep(output)
             else:
                 self._displays_left = 0
                 if self._display_tail is None:

@@ -201,6 +201,33 @@ def ask_for_a_time_limit(client: Any) -> object:
     return client.load_balanced_view(timeout=1.0).apply_async(abs, -1)
 
 
+# -------------------------------------------------------------------------------------- objects
+
+
+def append_and_return(x: list[int]) -> list[int]:
+    x.append(1)
+    return x
+
+
+def objects_are_shared(backend: Backend, gate: Gate) -> None:
+    mine: list[int] = []
+    assert backend.call(append_and_return, mine).get(SOON) is mine
+    result = backend.map(lambda x: append_and_return(x) is mine, [mine, mine])
+    assert result.get(SOON) == [True, True]
+    assert mine == [1, 1, 1]
+    lock = threading.Lock()
+    assert backend.call(lambda: lock).get(SOON) is lock
+
+
+def objects_are_copied(backend: Backend, gate: Gate) -> None:
+    if isinstance(backend, Tracked):
+        return  # of what pool the futures are is not known to the record
+    mine: list[int] = []
+    assert backend.call(append_and_return, mine).get(SOON) == [1]
+    assert backend.map(append_and_return, [mine, mine]).get(SOON) == [[1], [1]]
+    assert mine == []
+
+
 # ------------------------------------------------------------------------- results of other days
 
 YESTERDAY = """
@@ -285,6 +312,7 @@ TRIALS = {
         button="retry",
     ),
     "time_limits": Trial(what_takes_too_long_is_ended, (ask_for_a_time_limit,)),
+    "shared_memory": Trial(objects_are_shared, lacks=objects_are_copied),
 }
 
 

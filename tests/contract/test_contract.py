@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipyasyncresult as ipar
+from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.metadata import METADATA_KEYS
 from ipyasyncresult.errors import HubError
 
@@ -171,9 +172,18 @@ def test_nothing_that_a_task_raises_ends_the_client(backend: Backend, error: Bas
     assert backend.call(square, 2).get(SOON) == 4
 
 
-def test_a_result_that_cannot_be_sent_says_so(backend: Backend) -> None:
-    with pytest.raises(TypeError, match="lock"):
-        backend.call(threading.Lock).get(SOON)
+def shares_memory(backend: Backend) -> bool:
+    capabilities: Capabilities = getattr(backend.client, "capabilities", OWN_ENGINES)
+    return capabilities.shared_memory
+
+
+def test_a_result_that_cannot_be_copied_says_so(backend: Backend) -> None:
+    result = backend.call(threading.Lock)
+    if shares_memory(backend):
+        assert result.get(SOON).acquire(blocking=False)
+    else:
+        with pytest.raises(TypeError, match="lock"):
+            result.get(SOON)
 
 
 def test_failed_tasks_are_tried_again(backend: Backend, gate: Gate) -> None:

@@ -73,12 +73,12 @@ def test_a_backend_of_others_is_found_by_its_entry_point(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_connected_to_is_named() -> None:
-    with pytest.raises(TypeError, match=r"ipyparallel, dask, executor.*not int 3"):
+    with pytest.raises(TypeError, match=r"ipyparallel, dask, threads, executor.*not int 3"):
         ipar.connect(3)
     for wrong in ("127.0.0.1:8786", "http://127.0.0.1:8786"):
         with pytest.raises(ValueError, match=r"such as 'tcp://host:8786', not '.*127"):
             ipar.connect(wrong)
-    assert list(known_backends())[-3:] == ["ipyparallel", "dask", "executor"]
+    assert list(known_backends())[-4:] == ["ipyparallel", "dask", "threads", "executor"]
 
 
 # ------------------------------------------------------------------------------------ executors
@@ -87,7 +87,7 @@ def test_what_cannot_be_connected_to_is_named() -> None:
 def test_an_option_that_a_backend_does_not_know_is_named(
     threads: concurrent.futures.Executor,
 ) -> None:
-    with pytest.raises(TypeError, match=r"over an executor are \['n'\], not 'keep'"):
+    with pytest.raises(TypeError, match=r"over a thread pool are \['n'\], not 'keep'"):
         ipar.connect(threads, keep=3)
 
 
@@ -102,7 +102,7 @@ def test_what_an_executor_cannot_do_is_refused(threads: concurrent.futures.Execu
             lambda: client.get_result("nobody-1"),
             client.send_signal,
         ):
-            with pytest.raises(CapabilityError, match="an executor"):
+            with pytest.raises(CapabilityError, match="a thread pool"):
                 refused()
         view.timeout = 1.0
         with pytest.raises(CapabilityError, match="time limits"):

@@ -153,11 +153,11 @@ def test_whoever_sees_the_end_sees_everything_that_belongs_to_it(ledger: Ledger)
     seen = []
 
     class Watched(TaskRecord):
-        __slots__ = ("armed",)
+        armed: bool = False
 
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
-            if getattr(self, "armed", False) and self.received is not None:
+            if self.armed and self.received is not None:
                 seen.append((name, self.status, self.raw, self.error, self.failed_items))
 
     record = Watched("a", 1.0)

@@ -30,7 +30,7 @@ def _client_of(result: ipar.AsyncResult) -> Any:
 def clients(pool: concurrent.futures.Executor) -> Iterator[dict[str, Any]]:
     """Those of the backends that need no cluster; the others refuse in their own modules."""
     with ipar.connect(pool) as executor, _client_of(ipar.track(pool.submit(abs, -1))) as tracked:
-        yield {"executor": executor, "tracked": tracked}
+        yield {"threads": executor, "tracked": tracked}
 
 
 def test_engines_are_neither_restarted_nor_ended_one_by_one(clients: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def test_what_is_tracked_gives_no_view(clients: dict[str, Any]) -> None:
 
 
 def test_a_pool_is_not_what_cells_and_connect_find(clients: dict[str, Any]) -> None:
-    with ipar.Cluster(n=1) as engines, ipar.connect(clients["executor"].executor_) as newest:
+    with ipar.Cluster(n=1) as engines, ipar.connect(clients["threads"].executor_) as newest:
         assert ipar.connect() is engines
         assert not newest.closed
 
@@ -136,4 +136,6 @@ def test_the_distribution_on_the_page_brings_a_backend_when_installed(tmp_path: 
     first, second = ran.stdout.splitlines()
     said = ["speaking 1\n", "speaking 0\n", "speaking 2\n"]
     assert first == f"3 [6.0, 3.0] [<RemoteError[0]: ZeroDivisionError(division by zero)>] {said}"
-    assert second == str(["", "own engines", "this thread", "ipyparallel", "Dask", "an executor"])
+    assert second == str(
+        ["", "own engines", "this thread", "ipyparallel", "Dask", "a thread pool", "an executor"]
+    )
