@@ -204,13 +204,9 @@ class BackendClient(RemembersTasks):
         record.completed = delivery.started + delivery.duration
         good = delivery.ok and not delivery.failed_items
         status = (m.OK if good else m.PARTIAL) if delivery.ok else m.ERROR
-        raw: tuple[Any, ...] | None
-        if not self._direct:
-            raw = status, delivery.body, [_Held(buffer) for buffer in delivery.buffers]
-        elif good:
+        raw: Any = status, delivery.body, [_Held(buffer) for buffer in delivery.buffers]
+        if self._direct and good:
             record.value, raw = delivery.body, None
-        else:
-            raw = status, delivery.body
         if not good and entry is not None:
             self._keep_failed(record, entry)
         batch.finish(

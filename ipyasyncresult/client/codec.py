@@ -23,14 +23,14 @@ _LAST_LINES = 5
 
 
 class ObjectCodec:
-    """Results of tasks in this process.  A task's ``raw`` is ``(status, value or Raised)``."""
+    """Results of tasks in this process.  A task's ``raw`` is ``(status, value or Raised, [])``."""
 
     def decode(self, record: TaskRecord) -> None:
         """Make ``value`` or ``error`` of ``raw``.  The thread that asks for the result."""
         raw = record.raw
         if raw is None:  # another thread was faster
             return
-        status, body = raw
+        status, body, _ = raw
         if status == ERROR:
             record.error = make_remote_error(record, body)
         else:

@@ -25,7 +25,7 @@ from ipyasyncresult.core.outcome import (
     value_of,
 )
 from ipyasyncresult.core.tally import Tally
-from ipyasyncresult.core.task import UNSET, TaskRecord
+from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.core.waitable import ReturnWhen, Waitable
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
@@ -184,10 +184,7 @@ class AsyncResult(Waitable, Insight, Controllable):
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
         records = self.records
         if self._single and not self._tally.left and not return_exceptions:
-            record = records[0]
-            if record.error is None and record.value is not UNSET:
-                return record.value
-            return value_of(self._ledger.codec, record)
+            return value_of(self._ledger.codec, records[0])
         if return_when is not None and self._tally.left:
             records = [record for record in records if record.received is not None]
             if return_when == "FIRST_EXCEPTION":
