@@ -36,12 +36,11 @@ import multiprocessing
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from types import MemberDescriptorType, MethodDescriptorType
 from typing import Any, NoReturn
 
 import msgspec
 
-from ipyasyncresult.core.failure import Failure
+from ipyasyncresult.core.failure import Failure, parts_of
 from ipyasyncresult.core.tracebacks import render_users_frames
 from ipyasyncresult.core.unpickling import loads
 
@@ -364,28 +363,6 @@ def remote_error(
     if not made.args:
         made.args = (f"{failure.ename}: {failure.evalue}",)
     return made
-
-
-def parts_of(error: Exception) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments and state of an exception.
-
-    The builtins know best (the file name of an OSError is no argument); a ``__reduce__`` of the
-    user's may give a call of anything.
-    """
-    if isinstance(type(error).__reduce__, MethodDescriptorType):
-        reduced: Any = error.__reduce__()
-        args, state = reduced[1], reduced[2] if len(reduced) > 2 else None
-    else:
-        args, state = error.args, error.__dict__
-    slots = [name for kind in type(error).__mro__ for name in _slots_of(kind)]
-    return args, {n: getattr(error, n) for n in slots if hasattr(error, n)} | (state or {})
-
-
-def _slots_of(kind: type) -> Iterator[str]:
-    slots = vars(kind).get("__slots__", ())
-    for name in (slots,) if isinstance(slots, str) else slots:
-        if isinstance(vars(kind).get(name), MemberDescriptorType):
-            yield name
 
 
 _OURS = frozenset({"failure", "engine_id", "msg_id", "label", "last_output"})

@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ipyasyncresult.backends.recall import Entry, RemembersTasks
 from ipyasyncresult.client.anyclient import ids_of
@@ -75,8 +74,6 @@ class BackendClient(RemembersTasks):
         self.ledger: Ledger = Ledger(codec, callbacks_due=callbacks_due)
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
-        # The work of tasks that failed, for as long as somebody may want to run them again.
-        self._failed: WeakKeyDictionary[TaskRecord, tuple[Any, ...]] = WeakKeyDictionary()
         self._places: dict[str, int] = {}  # numbers of workers, in the order they were met
         register_client(self)
 
@@ -223,10 +220,6 @@ class BackendClient(RemembersTasks):
         record = batch.finish(msg_id, Status.ABORTED if aborted else Status.LOST, error=error)
         if record is not None and entry is not None:
             self._keep_failed(record, entry)
-
-    def _keep_failed(self, record: TaskRecord, entry: Entry) -> None:
-        # Not with the record: what holds its own key is held for good.
-        self._failed[record] = entry.task, entry.function, entry.buffers, entry.group
 
     def _fail_outstanding(self) -> None:
         reason = self._closed

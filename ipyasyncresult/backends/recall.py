@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import msgspec
 
@@ -99,6 +99,8 @@ class RemembersTasks(RefusesByDefault):
         self._calls: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
         self._known = KnownTasks()
         self._entries: dict[str, Entry] = {}  # of unfinished tasks
+        # The work of tasks that failed, for as long as somebody may want to run them again.
+        self._failed: WeakKeyDictionary[TaskRecord, tuple[Any, ...]] = WeakKeyDictionary()
 
     # -- what a backend that stores results does -------------------------------------------------
 
@@ -123,6 +125,10 @@ class RemembersTasks(RefusesByDefault):
         self._history.append(msg_id)
         self._calls.append(Call((msg_id,), None, record.label))
         self._known.add_one(msg_id, record)
+
+    def _keep_failed(self, record: TaskRecord, entry: Entry) -> None:
+        # Not with the record: what holds its own key is held for good.
+        self._failed[record] = entry.task, entry.function, entry.buffers, entry.group
 
     # -- what is known ---------------------------------------------------------------------------
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from types import MemberDescriptorType, MethodDescriptorType
+from typing import Any
 
 import msgspec
 
-__all__ = ["Failure", "Raised", "decode_failure", "encode_failure"]
+__all__ = ["Failure", "Raised", "decode_failure", "encode_failure", "parts_of"]
 
 
 _CELL = re.compile(r"<ipython-input-[\w-]+>")
@@ -67,3 +70,25 @@ def encode_failure(failure: Failure) -> bytes:
 def decode_failure(data: bytes | Raised) -> Failure:
     """The failure from :func:`encode_failure`; ``msgspec.DecodeError`` when it is none."""
     return data.failure if isinstance(data, Raised) else _decoder.decode(data)
+
+
+def parts_of(error: Exception) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and state of an exception.
+
+    The builtins know best (the file name of an OSError is no argument); a ``__reduce__`` of the
+    user's may give a call of anything.
+    """
+    if isinstance(type(error).__reduce__, MethodDescriptorType):
+        reduced: Any = error.__reduce__()
+        args, state = reduced[1], reduced[2] if len(reduced) > 2 else None
+    else:
+        args, state = error.args, error.__dict__
+    slots = [name for kind in type(error).__mro__ for name in _slots_of(kind)]
+    return args, {n: getattr(error, n) for n in slots if hasattr(error, n)} | (state or {})
+
+
+def _slots_of(kind: type) -> Iterator[str]:
+    slots = vars(kind).get("__slots__", ())
+    for name in (slots,) if isinstance(slots, str) else slots:
+        if isinstance(vars(kind).get(name), MemberDescriptorType):
+            yield name

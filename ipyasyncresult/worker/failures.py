@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import cloudpickle
 import msgspec
 
-from ipyasyncresult.core.failure import Failure, Raised, encode_failure
+from ipyasyncresult.core.failure import Failure, Raised, encode_failure, parts_of
 from ipyasyncresult.core.tracebacks import without_ours
-from ipyasyncresult.errors import IpyAsyncResultError, parts_of
+from ipyasyncresult.errors import IpyAsyncResultError
 from ipyasyncresult.worker.sources import name_cells
 from ipyasyncresult.worker.streams import StdinNotAvailable
 from ipyasyncresult.worker.text import bounded, encodable
