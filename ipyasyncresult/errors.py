@@ -295,8 +295,7 @@ class RemoteError(IpyAsyncResultError):
         return [f"[{self.where()}]", *lines] if lines else [str(self)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        keys = "engine_id", "msg_id", "label", "last_output"
-        context = {key: getattr(self, key) for key in keys}
+        context = {key: getattr(self, key) for key in _OURS - {"failure"}}
         failure, original = self.failure, self.__cause__
         if isinstance(original, Exception) and not failure.pickled:
             # It shared our memory; now it travels, with what of it can.

@@ -20,11 +20,11 @@ from ipyasyncresult.core.ledger import Batch, Codec, Ledger
 from ipyasyncresult.core.outputs import decode_outputs
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import CapabilityError, HubError, TaskAborted, UnknownTaskError
+from ipyasyncresult.errors import HubError, TaskAborted, UnknownTaskError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.guest import Delivery, Work, at_home, leave_home
 
-__all__ = ["BackendClient", "reattach_to_backend"]
+__all__ = ["BackendClient"]
 
 
 class _Held:
@@ -300,17 +300,6 @@ class BackendClient(RemembersTasks):
         self._submit(again)
         return [entry.record for entry in again]
 
-    # -- the way back ------------------------------------------------------------------------------
-
-    def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """How to pickle a result: ids, and how to find the cluster."""
-        single = result.msg_ids[0] if result._single else result.msg_ids
-        return reattach_to_backend, (self.cluster_id, self._address(), single)
-
-    def _address(self) -> str | None:
-        """Where another process finds the cluster; None: nowhere."""
-        return None
-
     # -- the end ---------------------------------------------------------------------------------
 
     @property
@@ -348,20 +337,3 @@ def _fate(record: TaskRecord | None, was_unfinished: bool) -> str:
     if was_unfinished and record.status is Status.ABORTED:
         return "aborted"
     return "running" if record.received is None else "finished"
-
-
-def reattach_to_backend(cluster_id: str, address: str | None, msg_ids: Any) -> AsyncResult:
-    """The result that was pickled."""
-    from ipyasyncresult.client.reattach import known_client
-
-    client = known_client(cluster_id)
-    if client is None:
-        if address is None:
-            raise CapabilityError(
-                f"this result belongs to client {cluster_id}, which is not of this process, "
-                "and its cluster keeps no results"
-            )
-        from ipyasyncresult.backends.connecting import connect
-
-        client = connect(address)
-    return client.get_result(msg_ids)

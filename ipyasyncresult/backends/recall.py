@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import ref
 
@@ -16,10 +16,10 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
 from ipyasyncresult.core.task import Status, TaskRecord
-from ipyasyncresult.errors import UnknownTaskError
+from ipyasyncresult.errors import CapabilityError, UnknownTaskError
 from ipyasyncresult.wire import messages as m
 
-__all__ = ["Call", "Entry", "KnownTasks", "RemembersTasks"]
+__all__ = ["Call", "Entry", "KnownTasks", "RemembersTasks", "reattach_to_backend"]
 
 _REMEMBERED_CALLS = 1000
 _REMEMBERED_IDS = 100_000
@@ -258,6 +258,17 @@ class RemembersTasks(RefusesByDefault):
         """``client.metadata[msg_id]``: what is known about a task."""
         return TaskLookup(lambda msg_id: self.get_result(msg_id).metadata)
 
+    # -- the way back ------------------------------------------------------------------------------
+
+    def reduce_result(self, result: AsyncResult) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """How to pickle a result: ids, and how to find the cluster."""
+        single = result.msg_ids[0] if result._single else result.msg_ids
+        return reattach_to_backend, (self.cluster_id, self._address(), single)
+
+    def _address(self) -> str | None:
+        """Where another process finds the cluster; None: nowhere."""
+        return None
+
 
 def _row(record: TaskRecord, group: str) -> dict[str, Any]:
     return {
@@ -271,3 +282,20 @@ def _row(record: TaskRecord, group: str) -> dict[str, Any]:
         "completed": record.completed,
         "items": record.items,
     }
+
+
+def reattach_to_backend(cluster_id: str, address: str | None, msg_ids: Any) -> AsyncResult:
+    """The result that was pickled."""
+    from ipyasyncresult.client.reattach import known_client
+
+    client = known_client(cluster_id)
+    if client is None:
+        if address is None:
+            raise CapabilityError(
+                f"this result belongs to client {cluster_id}, which is not of this process, "
+                "and its cluster keeps no results"
+            )
+        from ipyasyncresult.backends.connecting import connect
+
+        client = connect(address)
+    return client.get_result(msg_ids)
