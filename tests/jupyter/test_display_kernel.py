@@ -318,3 +318,32 @@ settings.widgets = None
     assert [set(one["data"]) for one in shown] == [{"text/plain", "text/html"}] * len(shown)
     assert shown[-1]["data"]["text/plain"].startswith("work: 1/1 done")
     assert [m for m in [*seen, *later] if m["msg_type"] == "comm_open"] == []
+
+
+def test_threads_of_the_kernel_print_and_display_to_their_tasks(kernel: Kernel) -> None:
+    cell, seen = kernel.run("""
+from concurrent.futures import ThreadPoolExecutor
+import ipyasyncresult as ipar
+
+shared = []
+def task(number):
+    shared.append(number)
+    print("task", number)
+    display({"text/plain": f"picture {number}"}, raw=True)
+    return shared
+
+with ThreadPoolExecutor(2) as pool, ipar.connect(pool) as client:
+    print("mine, before")
+    of_threads = client.load_balanced_view().map_async(task, range(3), chunksize=1)
+    results = of_threads.get()
+    display({"text/plain": "my display"}, raw=True)
+print("mine, after", sorted(shared), all(one is shared for one in results))
+""")
+    assert text_of(seen, cell) == "mine, before\nmine, after [0, 1, 2] True\n"
+    assert [d["data"]["text/plain"] for d in displays_of(seen, cell)] == ["my display"]
+
+    cell, seen = kernel.run("of_threads.display_outputs(groupby='order')")
+    pictures = [d["data"]["text/plain"] for d in displays_of(seen, cell)]
+    assert [one.partition("] ")[2] for one in pictures] == [f"picture {n}" for n in range(3)]
+    lines = text_of(seen, cell).splitlines()
+    assert [line.partition("] ")[2] for line in lines] == [f"task {n}" for n in range(3)]
