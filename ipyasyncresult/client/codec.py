@@ -22,29 +22,6 @@ _OUR_FRAME = re.compile(r'/ipyasyncresult/(?:worker|engine|hub)/\w+\.py", line')
 _LAST_LINES = 5
 
 
-class ObjectCodec:
-    """Results of tasks in this process.  A task's ``raw`` is ``(status, value or Raised, [])``."""
-
-    def decode(self, record: TaskRecord) -> None:
-        """Make ``value`` or ``error`` of ``raw``.  The thread that asks for the result."""
-        raw = record.raw
-        if raw is None:  # another thread was faster
-            return
-        status, body, _ = raw
-        if status == ERROR:
-            record.error = make_remote_error(record, body)
-        else:
-            if isinstance(body, ChunkResult):
-                record.error = make_remote_error(record, body.failures[min(body.failures)])
-            record.value = body
-        record.raw = None
-
-    def peek(self, record: TaskRecord) -> Failure | None:
-        """How it failed; None where that needs :meth:`decode`.  Any thread."""
-        raw = record.raw
-        return decode_failure(raw[1]) if raw is not None and raw[0] == ERROR else None
-
-
 class WireCodec:
     """Decodes results of the own engines.  A task's ``raw`` is ``(status, body, frames)``."""
 
@@ -58,7 +35,7 @@ class WireCodec:
             record.error = make_remote_error(record, body)
         else:
             try:
-                value = loads(bytes(body), BufferList(frames) if frames else ())
+                value = self._load(body, frames)
             except (KeyboardInterrupt, MemoryError):
                 raise
             except BaseException as error:  # noqa: BLE001  unpickling runs anybody's code
@@ -70,10 +47,23 @@ class WireCodec:
             record.value = value
         record.raw = None
 
+    @staticmethod
+    def _load(body: Any, frames: Any) -> Any:
+        return loads(bytes(body), BufferList(frames) if frames else ())
+
     def peek(self, record: TaskRecord) -> Failure | None:
         """How it failed, without unpickling; None where that needs :meth:`decode`.  Any thread."""
         raw = record.raw
         return decode_failure(raw[1]) if raw is not None and raw[0] == ERROR else None
+
+
+class ObjectCodec(WireCodec):
+    """Of results in this process: the body is the value itself, or a ``Raised``."""
+
+    @staticmethod
+    def _load(body: Any, frames: Any) -> Any:
+        del frames
+        return body
 
 
 def _decode_error(record: TaskRecord, cause: BaseException) -> ResultDecodeError:
