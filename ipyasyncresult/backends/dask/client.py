@@ -227,6 +227,10 @@ class DaskClient(TakesDeliveries):
         if futures:
             self.dask.cancel(futures, force=True)
             self._take_back([future.key for future in futures])
+            # While there is a future, Dask asks for its key, which the scheduler does not know.
+            for future in futures:
+                self._let_go(future.key)
+            self.dask.loop.add_callback(self._keep_no_cancelled)
 
     def _shut_down(self, targets: Any, hub: bool, block: bool) -> None:
         del targets, hub, block

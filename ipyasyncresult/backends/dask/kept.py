@@ -56,6 +56,9 @@ class KeepsResults(BackendClient):
                 asyncio.get_running_loop().call_later(_SECONDS, self._publish_soon)
             self._unpublished += submitted
 
+    def _keep_no_cancelled(self) -> None:
+        self._unpublished = [(e, f) for e, f in self._unpublished if f.status != "cancelled"]
+
     def _publish_soon(self) -> None:
         submitted, self._unpublished = self._unpublished, []
         if submitted:
