@@ -16,6 +16,7 @@ from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.core.task import TaskRecord
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.wire import messages as m
+from ipyasyncresult.worker.direct import name_of as function_name
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
@@ -27,11 +28,6 @@ _MESSAGE_BYTES = 1 << 16
 
 Chunk = tuple[Any, int, int]
 """Items, how many, and for which engine (-1: any)."""
-
-
-def function_name(function: object) -> str:
-    """A name for people."""
-    return getattr(function, "__name__", None) or type(function).__name__
 
 
 def call_seconds(timeout: float | None) -> float:
