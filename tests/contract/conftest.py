@@ -249,6 +249,8 @@ class ExecutorBackend(Foreign):
     def __init__(self, executor: concurrent.futures.Executor, **end: Any) -> None:
         self.executor = executor
         self.workers_are_threads = isinstance(executor, concurrent.futures.ThreadPoolExecutor)
+        # A pool of processes breaks as a whole.
+        self.workers_end_together = not self.workers_are_threads
         self._end = end
         self.client = connect(executor)
         super().__init__()

@@ -323,7 +323,7 @@ def test_outputs_are_shown_in_every_grouping(
 
 
 @pytest.mark.timeout(120)
-def test_the_death_of_a_worker_is_told(make_backend: Callable[[], Any]) -> None:
+def test_the_death_of_a_worker_is_told(make_backend: Callable[[], Any], gate: Gate) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -331,11 +331,20 @@ def test_the_death_of_a_worker_is_told(make_backend: Callable[[], Any]) -> None:
     try:
         if getattr(backend, "workers_are_threads", False):
             pytest.skip("a thread does not die alone")
-        done, lost = backend.call(square, 3), backend.call(die)
+        done = backend.call(square, 3)
+        assert done.get(SOON) == 9
+        beside, lost = backend.call(gate.wait), backend.call(die)
         with pytest.raises(ipar.EngineError):
             lost.get(4 * SOON)
         assert lost.status == "lost"
-        assert done.get(SOON) == 9
+        assert done.get() == 9
+        gate.open()
+        if getattr(backend, "workers_end_together", False):
+            with pytest.raises(ipar.EngineError):
+                beside.get(SOON)
+            assert beside.status == "lost"
+        else:
+            assert beside.get(SOON) is None
     finally:
         backend.close()
 
