@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dataclasses
-import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,13 +17,17 @@ from ipyasyncresult.backends.dask.ending import forget_at_its_end
 from ipyasyncresult.backends.dask.errors import CLOSED
 from ipyasyncresult.backends.dask.flow import TakesDeliveries
 from ipyasyncresult.backends.dask.kept import PREFIX
-from ipyasyncresult.backends.dask.worker import Job, OutOfReach, executing_keys
+from ipyasyncresult.backends.dask.worker import (
+    Job,
+    OutOfReach,
+    about_worker,
+    executing_keys,
+)
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.errors import HubError, StartError, TimeoutError, VersionMismatch
-from ipyasyncresult.worker import guest
 
 if TYPE_CHECKING:
     from ipyasyncresult.client.targets import Targets
@@ -105,20 +108,20 @@ class DaskClient(TakesDeliveries):
     def _check_workers(self) -> None:
         self._look_at_workers()
         try:
-            found = self.dask.run(guest.version)
+            found = self.dask.run(about_worker)
         except Exception as error:
             raise StartError(
                 "the Dask workers cannot run tasks of ipyasyncresult; it must be installed there "
                 f"and at the scheduler, too: {type(error).__name__}: {error}"
             ) from error
-        mine = guest.version()
-        for address, theirs in found.items():
+        mine, _ = about_worker()
+        for address, (theirs, _) in found.items():
             if tuple(theirs) != mine:
                 raise VersionMismatch(
                     f"worker {address} has ipyasyncresult {theirs[0]} on Python {theirs[1]}, this "
                     f"client {mine[0]} on Python {mine[1]}"
                 )
-        if os.getpid() in self.dask.run(os.getpid).values():  # threads of the user's own process
+        if about_worker() in map(tuple, found.values()):  # threads of the user's own process
             self.capabilities = dataclasses.replace(CAPABILITIES, cells=False)
         elif self.dask.cluster is not None:
             self.dask.register_plugin(OutOfReach())

@@ -23,7 +23,7 @@ from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError, UnknownTaskError
 from ipyasyncresult.wire import messages as m
 
-__all__ = ["HELD", "PREFIX", "KeepsResults", "known_keys"]
+__all__ = ["HELD", "PREFIX", "KeepsResults"]
 
 _log = logging.getLogger(__name__)
 
@@ -145,21 +145,21 @@ class KeepsResults(BackendClient):
             records.append(record)
         self.ledger.submit_many(records)
         self._listen_to({msg_id.rpartition("-")[0] for msg_id in msg_ids} - {self.session})
-        known = self.dask.run_on_scheduler(known_keys, msg_ids)
-        self._take_back([msg_id for msg_id in msg_ids if msg_id not in known])
-        self._watch_futures(self._futures_of(known))
+        futures = self._futures_of(msg_ids)
+        self._take_back([msg_id for msg_id in msg_ids if msg_id not in futures])
+        self._futures.update(futures)
+        self._watch_futures(list(futures.values()))
         return records
 
-    def _futures_of(self, keys: list[str]) -> list[Any]:
-        """Futures of tasks that the scheduler knows."""
+    def _futures_of(self, keys: list[str]) -> dict[str, Any]:
+        """Futures of those of these tasks that the scheduler knows."""
         from distributed import Future
 
-        futures = [Future(key, self.dask) for key in keys]  # type: ignore[var-annotated]
-        # Only older versions of Dask tell the scheduler by themselves.
-        desire = {"op": "client-desires-keys", "keys": keys, "client": self.dask.id}
-        self.dask._send_to_scheduler(desire)
-        self._futures.update(zip(keys, futures, strict=True))
-        return futures
+        ask = self.dask.run_on_scheduler
+        # Without a future, this client would not hear what it is told below.
+        futures: dict[str, Any] = {key: Future(key, self.dask) for key in ask(known_keys, keys)}
+        # Somebody may have purged them meanwhile.
+        return {key: futures[key] for key in ask(want_keys, list(futures), self.dask.id)}
 
     def hub_history(self) -> list[str]:
         """Ids of all tasks that the scheduler keeps, oldest first."""
@@ -187,8 +187,17 @@ class KeepsResults(BackendClient):
 
 
 def known_keys(keys: list[str], dask_scheduler: Any = None) -> list[str]:
-    """Those of these tasks that the scheduler knows; the others were taken back."""
-    return [key for key in keys if key in dask_scheduler.tasks]
+    """Those of these tasks that the scheduler knows; the others were taken back or purged."""
+    tasks = dask_scheduler.tasks
+    # Older versions of Dask make an empty task of whatever somebody has a future of.
+    return [key for key in keys if key in tasks and tasks[key].run_spec is not None]
+
+
+def want_keys(keys: list[str], client: str, dask_scheduler: Any = None) -> list[str]:
+    """The same; from now on they are kept for this client, and it is told how they end."""
+    known = known_keys(keys, dask_scheduler)
+    dask_scheduler.client_desires_keys(known, client)
+    return known
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

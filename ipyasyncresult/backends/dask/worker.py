@@ -11,10 +11,19 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
-from ipyasyncresult.worker.guest import Delivery, Work
+from ipyasyncresult.worker.guest import Delivery, Work, version
 from ipyasyncresult.worker.live import run_live
 
-__all__ = ["ENDED", "Job", "OutOfReach", "Outbox", "Parcel", "executing_keys", "run_on_worker"]
+__all__ = [
+    "ENDED",
+    "Job",
+    "OutOfReach",
+    "Outbox",
+    "Parcel",
+    "about_worker",
+    "executing_keys",
+    "run_on_worker",
+]
 
 ENDED = -2
 """In the place of a piece's number: the task has ended.  The piece is what it delivers, or None if
@@ -147,6 +156,11 @@ def run_on_worker(msg_id: str, topic: str, work: tuple[Any, ...]) -> bytes | Par
         worker.loop.add_callback(_install, worker)
         publish(ENDED, small)
     return sent
+
+
+def about_worker() -> tuple[tuple[str, str], tuple[str, int]]:
+    """Versions, and which process it is: to be compared with the client's."""
+    return version(), (socket.gethostname(), os.getpid())
 
 
 def executing_keys(dask_worker: Any) -> list[str]:

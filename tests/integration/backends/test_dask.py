@@ -634,6 +634,27 @@ def test_what_was_taken_back_is_told_to_other_sessions_too(
         assert [type(error) for error in theirs.failed] == [ipar.TaskAborted] * 2
 
 
+def test_what_is_purged_while_it_is_fetched_is_told_so(
+    client: DaskClient, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ipar.connect(address) as first:
+        kept = first.load_balanced_view().apply_async(abs, -1)
+        assert kept.get(SOON) == 1
+        first.wait_until_kept(SOON)
+    with ipar.connect(address) as other:
+        ask = other.dask.run_on_scheduler
+
+        def ask_and_purge(*question: Any) -> Any:
+            answer = ask(*question)
+            client.purge_results()
+            return answer
+
+        monkeypatch.setattr(other.dask, "run_on_scheduler", ask_and_purge)
+        theirs = other.get_result(kept.msg_ids)
+        with pytest.raises(ipar.TaskAborted):
+            theirs.get(SOON)
+
+
 def greet_with_more(times: int, dask_scheduler: Any) -> None:
     """The next clients hear of cancelled tasks in the message of their greeting."""
     left = [times]
