@@ -17,6 +17,7 @@ from typing import Any
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.nudging import nudge_for
 from ipyasyncresult.backends.recall import Entry
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.errors import EngineError, TaskAborted
 from ipyasyncresult.worker.guest import Delivery, run_all
@@ -74,7 +75,7 @@ class ExecutorClient(BackendClient):
     """Tasks through somebody's executor."""
 
     def __init__(self, executor: concurrent.futures.Executor, n: int | None = None) -> None:
-        check_workers(n)
+        n = check_workers(n)
         super().__init__(CAPABILITIES, "executor")
         self.executor_ = executor
         self._workers = n or count_workers(executor)
@@ -247,10 +248,9 @@ def _cancel(future: concurrent.futures.Future[Any]) -> None:
         future.cancel()
 
 
-def check_workers(n: int | None) -> None:
-    """Refuse what cannot be the number of workers."""
-    if n is not None and (type(n) is not int or n < 1):
-        raise ValueError(f"n must be a number of workers >= 1 or None, not {n!r}")
+def check_workers(n: int | None) -> int | None:
+    """The number of workers; None: as the executor says."""
+    return None if n is None else check_count(n, "n", what="None or a number of workers")
 
 
 def count_workers(executor: concurrent.futures.Executor) -> int:

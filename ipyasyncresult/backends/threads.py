@@ -72,7 +72,7 @@ class ThreadPoolClient(BackendClient):
     def __init__(
         self, executor: concurrent.futures.ThreadPoolExecutor, n: int | None = None
     ) -> None:
-        check_workers(n)
+        n = check_workers(n)
         super().__init__(CAPABILITIES, "threads")
         self.executor_ = executor
         threads = count_workers(executor)

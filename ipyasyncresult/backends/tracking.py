@@ -70,8 +70,8 @@ def track(futures: Iterable[Any] | Any, *, fname: str = "futures") -> TrackedRes
     ...         pass
     >>> ar.ok, ar.failed
     """
-    single = hasattr(futures, "add_done_callback")
-    return _Tracker().over([futures] if single else list(futures), fname)
+    several = isinstance(futures, Iterable) and not hasattr(futures, "add_done_callback")
+    return _Tracker().over(list(futures) if several else [futures], fname)
 
 
 class TrackedResult(AsyncMapResult):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from ipyasyncresult.client.packing import PICKLES, Packing
-from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.client.targets import Targets, is_one, resolve_targets
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
@@ -191,7 +191,7 @@ class AnyClient(ClientProtocol, Protocol):
         from ipyasyncresult.client.directview import DirectView
 
         chosen = resolve_targets(targets, self.ids)
-        view = DirectView(self, chosen[0] if isinstance(targets, int) else chosen)
+        view = DirectView(self, chosen[0] if is_one(targets) else chosen)
         return view.set_flags(**{"block": self.block, **flags})
 
     def broadcast_view(
@@ -343,10 +343,15 @@ def ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
     """Ids of tasks, given as such or by their result."""
     if isinstance(jobs, str):
         return [jobs]
-    if not isinstance(jobs, Iterable):
-        kind = type(jobs).__name__
-        raise TypeError(f"jobs must be results or ids of tasks, not {kind} {jobs!r}")
-    return jobs.msg_ids if isinstance(jobs, AsyncResult) else list(jobs)
+    if isinstance(jobs, AsyncResult):
+        return jobs.msg_ids
+    given: Any = jobs
+    ids = list(given) if isinstance(given, Iterable) else [given]
+    for one in ids:
+        if not isinstance(one, str):
+            kind = type(one).__name__
+            raise TypeError(f"jobs must be results or ids of tasks, not {kind} {one!r}")
+    return ids
 
 
 def _all_ids_of(jobs: AsyncResult | str | Iterable[AsyncResult | str]) -> set[str]:

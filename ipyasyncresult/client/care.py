@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ipyasyncresult.client.connection import Connection
-from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.client.targets import Targets, is_one, resolve_targets
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import StartError, TimeoutError
 from ipyasyncresult.wire import messages as m
@@ -99,7 +99,7 @@ class EngineCare:
         chosen = resolve_targets(targets, self.ids)
         with ThreadPoolExecutor(max(1, len(chosen)), "ipyasyncresult-bind") as pool:
             files = list(pool.map(lambda engine_id: self._bind(engine_id, seconds), chosen))
-        return files[0] if isinstance(targets, int) else files
+        return files[0] if is_one(targets) else files
 
     def _bind(self, engine_id: int, seconds: float | None) -> str:
         try:

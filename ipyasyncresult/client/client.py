@@ -19,6 +19,7 @@ from ipyasyncresult.client.connection import Connection
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
 from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.ledger import Ledger
@@ -136,8 +137,7 @@ class Client(HubQuestions, EngineCare, AnyClient):
 
     def add_engines(self, n: int = 1) -> list[int]:
         """Start `n` more engines, wait until they are up; their ids."""
-        if type(n) is not int or n < 1:
-            raise ValueError(f"n must be a number of engines >= 1, not {n!r}")
+        n = check_count(n, "n", what="a number of engines")
         added: list[int] = self._connection.ask("add_engines", count=n)
         self._connection.wait(
             lambda: set(added) <= self._connection.engines.keys() or self.closed, None

@@ -17,6 +17,7 @@ import msgspec
 
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
+from ipyasyncresult.core.arguments import check_count, is_number
 from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.limits import explain_limit
@@ -123,21 +124,19 @@ class Cluster:
         transport: str = "ipc",
         interface: str = "127.0.0.1",
     ) -> None:
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
-            raise TypeError(f"n must be a number of engines, not {type(n).__name__} {n!r}")
-        if n is not None and n < 0:
-            raise ValueError(f"n must be a number of engines >= 0, not {n}")
-        self.n: int = usable_cpus() if n is None else n
+        count = usable_cpus() if n is None else n
+        self.n: int = check_count(count, "n", 0, what="a number of engines")
         self.cluster_id: str = cluster_id or new_cluster_id()
         self.persist = persist
         # Nobody could come back to the results of a cluster that ends with its client or its hub.
         self.durability: str = _checked(durability) or ("store" if persist else "memory")
-        if type(result_limit) is not int or result_limit < 1:
-            raise ValueError(f"result_limit must be a number of bytes >= 1, not {result_limit!r}")
+        result_limit = check_count(result_limit, "result_limit", what="a number of bytes")
         self.transport = transport
+        if arrays_limit is not None:
+            arrays_limit = check_count(arrays_limit, "arrays_limit", 0, what="a number of bytes")
         self._arrays_limit = arrays_limit
         self._engine_options: dict[str, Any] = {
-            "output_limit": output_limit,
+            "output_limit": check_count(output_limit, "output_limit", 0, what="a number of bytes"),
             "result_limit": result_limit,
             "keep": persist and self.durability == "store",
         }
@@ -341,7 +340,7 @@ def _checked(durability: str | None) -> str | None:
 def _positive(name: str, value: Any) -> Any:
     if value is None and name in _OPTIONAL:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
     if not value >= 0:
         raise ValueError(f"{name} must be a number >= 0, not {value!r}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ipyasyncresult.client.care import EngineCare
 from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
-from ipyasyncresult.client.targets import Targets, resolve_targets
-from ipyasyncresult.client.view import View, call_seconds, function_name, zip_sequences
+from ipyasyncresult.client.targets import Targets, is_one, resolve_targets
+from ipyasyncresult.client.view import View, function_name, zip_sequences
+from ipyasyncresult.core.arguments import check_label
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS
@@ -51,7 +52,7 @@ class DirectView(View):
         ids = self.client.ids
         if not ids:
             raise NoEnginesError("no engine is up: client.wait_for_engines(n) waits for them")
-        return resolve_targets(wanted, ids), isinstance(wanted, int)
+        return resolve_targets(wanted, ids), is_one(wanted)
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -97,7 +98,8 @@ class DirectView(View):
         label: str | None = None,
     ) -> AsyncResult:
         client = self.client
-        seconds = call_seconds(self.timeout)
+        seconds = self.timeout or 0.0
+        label = check_label(label) or self.label
         tasks = [
             m.Task(
                 client.new_msg_id(),
@@ -106,7 +108,7 @@ class DirectView(View):
                 len(buffers),
                 kind,
                 target,
-                label or self.label,
+                label,
                 self.retries,
                 options,
                 timeout=seconds,
@@ -228,7 +230,7 @@ class DirectView(View):
         RemoteError
             ``NameError`` when an engine has no such variable; when the result is asked for.
         """
-        wanted = names if isinstance(names, str) else list(names)
+        wanted = names if isinstance(names, str) else _names(names)
         return self._finish(self._call(namespace.pull, (wanted,), targets=targets), block)
 
     def get(self, key_s: str | Sequence[str]) -> Any:
@@ -462,3 +464,12 @@ def parts_join(view: DirectView, chunks: list[tuple[Any, int, int]], partition: 
     from ipyasyncresult.client.loadbalanced import JoinedParts
 
     return view._submit_chunks(namespace.pull, chunks, JoinedParts(partition), star=False)
+
+
+def _names(names: Any) -> list[str]:
+    several = list(names) if isinstance(names, Iterable) else [names]
+    for name in several:
+        if not isinstance(name, str):
+            kind = type(name).__name__
+            raise TypeError(f"names must be a string or a list of strings, not {kind} {name!r}")
+    return several

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ipyasyncresult.client.reattach import forget_client
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
-from ipyasyncresult.core.partition import Map, check_chunksize
+from ipyasyncresult.core.partition import Map
 from ipyasyncresult.core.waitable import TaskFuture
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import TimeoutError
@@ -57,8 +58,8 @@ class EngineExecutor(concurrent.futures.Executor):
         client: AnyClient | None = None,
     ) -> None:
         del mp_context
-        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
-            raise ValueError(f"max_workers must be an integer >= 1, not {max_workers!r}")
+        if max_workers is not None:
+            max_workers = check_count(max_workers, "max_workers")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._owns = client is None
@@ -124,11 +125,11 @@ class EngineExecutor(concurrent.futures.Executor):
         buffersize : int, optional
             At most so many chunks under way; the iterables are then taken lazily.
         """
-        check_chunksize(chunksize)
+        chunksize = check_count(chunksize, "chunksize")
         limit = check_timeout(timeout)
         deadline = None if limit is None else time.monotonic() + limit
-        if buffersize is not None and (type(buffersize) is not int or buffersize < 1):
-            raise ValueError(f"buffersize must be an integer >= 1 or None, not {buffersize!r}")
+        if buffersize is not None:
+            buffersize = check_count(buffersize, "buffersize")
         items = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
         parts = deque(self._send_chunks(fn, itertools.islice(chunks, buffersize)))

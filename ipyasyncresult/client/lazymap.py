@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 
@@ -37,16 +38,13 @@ class LazyMap(Iterator[Any]):
     ) -> None:
         if not sequences:
             raise TypeError("imap needs at least one sequence of items")
-        if max_outstanding == "auto":
+        if isinstance(max_outstanding, str) and max_outstanding == "auto":
             max_outstanding = _PER_ENGINE * max(1, view.client.engine_count())
-        if type(max_outstanding) is not int or max_outstanding < 1:
-            raise ValueError(
-                f"max_outstanding must be an integer >= 1 or 'auto', not {max_outstanding!r}"
-            )
+        limit = check_count(max_outstanding, "max_outstanding", what="'auto' or an integer")
         self._view = view
         self._f = f
         self._items = zip(*sequences, strict=False)
-        self._limit = max_outstanding
+        self._limit = limit
         self._ordered = ordered
         self._return_exceptions = return_exceptions
         self._under_way: list[AsyncResult] = []  # in the order of their submission

@@ -6,18 +6,18 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ipyasyncresult.client.lazymap import LazyMap
 from ipyasyncresult.client.view import (
     Chunk,
     View,
-    call_seconds,
     chunks_of,
     describe_from,
     function_name,
     zip_sequences,
 )
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
@@ -44,6 +44,11 @@ _PER_ENGINE = 4
 """Chunks; there are always at least so many for each engine."""
 
 
+def _check_waiting_limit(limit: int | None) -> int | None:
+    what = "None (for no limit) or an integer"
+    return None if limit is None else check_count(limit, "waiting_limit", 0, what=what)
+
+
 class LoadBalancedView(View):
     """Calls on whichever engine has time; made by ``client.load_balanced_view()``.
 
@@ -52,6 +57,8 @@ class LoadBalancedView(View):
     waiting_limit : int or None
         How many tasks may wait while there is no engine at all; further ones are refused.
     """
+
+    _checks: ClassVar = {**View._checks, "waiting_limit": _check_waiting_limit}
 
     def __init__(self, client: AnyClient) -> None:
         super().__init__(client)
@@ -76,7 +83,7 @@ class LoadBalancedView(View):
             client.new_msg_id(), 0, data, len(buffers), m.CALL, -1, self.label, self.retries
         )
         if self.timeout is not None:
-            task.timeout = call_seconds(self.timeout)
+            task.timeout = self.timeout
         if not buffers:
             tally = Tally()
             record = client.submit_one(function, task, tally)
@@ -106,10 +113,9 @@ class LoadBalancedView(View):
         """
         refuse_unknown("map", "option", options, _MAP_OPTIONS)
         label = options.pop("label", None)
-        chunksize = options.pop("chunksize", None)
+        chunksize = check_chunksize(options.pop("chunksize", None))
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
-        check_chunksize(chunksize)
         items, count, star = zip_sequences(sequences)
         size = chunksize or -(-count // _MOST_CHUNKS) or 1
         if not len(self.client):

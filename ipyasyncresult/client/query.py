@@ -39,9 +39,13 @@ def compile_query(query: Mapping[str, Any] | None) -> Callable[[Mapping[str, Any
 
     Raises
     ------
+    TypeError
+        When `query` is no dict.
     ValueError
         When an operator is not one of :data:`OPERATORS`.
     """
+    if query is not None and not isinstance(query, Mapping):
+        raise TypeError(f"query must be a dict or None, not {type(query).__name__} {query!r}")
     tests = [(key, test) for key, wanted in (query or {}).items() for test in _tests(wanted)]
     return lambda row: all(test(row.get(key)) for key, test in tests)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ipyasyncresult.client.anyclient import ids_of
 from ipyasyncresult.client.connection import Connection
 from ipyasyncresult.client.query import compile_query
+from ipyasyncresult.core.arguments import integer_of
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
 from ipyasyncresult.core.ledger import Ledger
@@ -52,27 +54,32 @@ class HubQuestions:
         which = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         if isinstance(which, AsyncResult):
             which = which.msg_ids
-        found = self._find(which) if isinstance(which, int | str) else self._find_all(which)
+        is_one = isinstance(which, str) or not isinstance(which, Sequence)
+        found = self._find(which) if is_one else self._find_all(which)
         result = self._make_result(found)
         if block:
             result.wait()
         return result
 
-    def _find(self, which: int | str | list[str]) -> dict[str, Any]:
-        if isinstance(which, bool) or not isinstance(which, int | str | list):
+    def _find(self, which: Any) -> dict[str, Any]:
+        number = integer_of(which)
+        if number is None and not isinstance(which, str | list):
             raise TypeError(f"a task is given by id, label or number, not {which!r}")
-        if isinstance(which, int) and which >= 0:
-            history = self.hub_history()
-            if which >= len(history):
-                raise UnknownTaskError(f"the hub remembers {len(history)} tasks: no number {which}")
-            which = history[which]
+        if number is not None:
+            which = number if number < 0 else self._id_of_number(number)
         try:
             found: dict[str, Any] = self._connection.ask("find", which=which)
         except ValueError as error:
             raise UnknownTaskError(str(error)) from None
         return found
 
-    def _find_all(self, several: Sequence[int | str]) -> dict[str, Any]:
+    def _id_of_number(self, number: int) -> str:
+        history = self.hub_history()
+        if number >= len(history):
+            raise UnknownTaskError(f"the hub remembers {len(history)} tasks: no number {number}")
+        return history[number]
+
+    def _find_all(self, several: Any) -> dict[str, Any]:
         numbered = [one if isinstance(one, str) else self._find(one)["msg_ids"] for one in several]
         ids: list[str] = []
         for one in numbered:
@@ -241,12 +248,7 @@ class HubQuestions:
             Taken for ipyparallel's sake; it changes nothing.
         """
         del targets
-        if isinstance(jobs, str) and jobs == "all":
-            ids = None
-        elif isinstance(jobs, AsyncResult):
-            ids = jobs.msg_ids
-        else:
-            ids = [jobs] if isinstance(jobs, str) else list(jobs)
+        ids = None if isinstance(jobs, str) and jobs == "all" else ids_of(jobs)
         count: int = self._connection.ask("purge", msg_ids=ids)
         return count
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["Targets", "resolve_targets"]
+from ipyasyncresult.core.arguments import integer_of
 
-Targets = int | slice | Sequence[int] | str | None
+__all__ = ["Targets", "is_one", "resolve_targets"]
+
+Targets = int | slice | Collection[int] | str | None
+
+
+def is_one(targets: Targets) -> bool:
+    """Whether one engine is meant, not a list of engines that may have one."""
+    return integer_of(targets) is not None
 
 
 def resolve_targets(targets: Targets, ids: Sequence[int]) -> list[int]:
@@ -27,12 +34,14 @@ def resolve_targets(targets: Targets, ids: Sequence[int]) -> list[int]:
         return list(ids)
     if isinstance(targets, slice):
         return list(ids)[targets]
-    if isinstance(targets, str) or not isinstance(targets, int | Sequence | set | range):
+    if is_one(targets):
+        return [_one(targets, ids)]
+    if isinstance(targets, str | bytes | Mapping) or not isinstance(targets, Collection):
         raise TypeError(
             "targets must be an engine id, a slice, a list of ids or 'all', "
             f"not {type(targets).__name__} {targets!r}"
         )
-    wanted = [targets] if isinstance(targets, int) else list(targets)
+    wanted = list(targets)
     chosen = [_one(target, ids) for target in wanted]
     if len(set(chosen)) != len(chosen):
         raise ValueError(f"targets name an engine twice: {wanted}")
@@ -42,12 +51,13 @@ def resolve_targets(targets: Targets, ids: Sequence[int]) -> list[int]:
 
 
 def _one(target: object, ids: Sequence[int]) -> int:
-    if isinstance(target, bool) or not isinstance(target, int):
+    number = integer_of(target)
+    if number is None:
         raise TypeError(f"an engine id must be an integer, not {type(target).__name__} {target!r}")
-    if target < 0:
-        if -target > len(ids):
-            raise IndexError(f"no engine {target}: there are {len(ids)}")
-        return ids[target]
-    if target not in ids:
-        raise IndexError(f"no engine {target}; there are {list(ids)}")
-    return target
+    if number < 0:
+        if -number > len(ids):
+            raise IndexError(f"no engine {number}: there are {len(ids)}")
+        return ids[number]
+    if number not in ids:
+        raise IndexError(f"no engine {number}; there are {list(ids)}")
+    return number

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ipyasyncresult.client.remote import ParallelFunction, RemoteFunction
+from ipyasyncresult.core.arguments import check_count, check_label
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ipyasyncresult.client.anyclient import AnyClient
     from ipyasyncresult.client.packing import Packing
 
-__all__ = ["View", "call_seconds", "function_name"]
+__all__ = ["View", "function_name"]
 
 _MESSAGE_BYTES = 1 << 16
 
@@ -30,19 +31,18 @@ Chunk = tuple[Any, int, int]
 """Items, how many, and for which engine (-1: any)."""
 
 
-def call_seconds(timeout: float | None) -> float:
-    """How long a call may take, as it travels: 0.0 for as long as it likes.
+def _check_call_timeout(timeout: float | None) -> float | None:
+    """How long a call may take, in seconds; None for as long as it likes.
 
     Raises
     ------
     TypeError, ValueError
         When `timeout` is no number of seconds above 0 (nor -1, None or inf: no limit).
     """
-    if timeout is None:
-        return 0.0
-    if timeout == 0 and not isinstance(timeout, bool):
+    seconds = check_timeout(timeout)
+    if seconds == 0:
         raise ValueError("timeout of a task must be seconds > 0, or None for no limit, not 0")
-    return check_timeout(timeout) or 0.0
+    return seconds
 
 
 class View:
@@ -65,6 +65,14 @@ class View:
         :class:`~ipyasyncresult.TaskTimeout`, and is not tried again.
     """
 
+    # Flags that travel with each task.  A bad value is refused when it is set: with a task that
+    # cannot travel would be lost what waits to be sent with it.
+    _checks: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "label": check_label,
+        "retries": functools.partial(check_count, name="retries", least=0),
+        "timeout": _check_call_timeout,
+    }
+
     def __init__(self, client: AnyClient) -> None:
         self.client = client
         self.block = False
@@ -73,6 +81,10 @@ class View:
         self.retries = 0
         self.timeout: float | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = self._checks.get(name)
+        super().__setattr__(name, value if check is None else check(value))
+
     def set_flags(self, **flags: Any) -> Self:
         """Set flags (``block``, ``label``, ``retries``, ``timeout``, ...); the view itself.
 
@@ -80,6 +92,8 @@ class View:
         ------
         AttributeError
             When a view has no such flag.
+        TypeError, ValueError
+            When a flag cannot be that.
         """
         known = [name for name in vars(self) if not name.startswith("_")]
         refuse_unknown("a view", "flag", flags, known, AttributeError)
@@ -91,8 +105,8 @@ class View:
     def temp_flags(self, **flags: Any) -> Iterator[None]:
         """Other flags within the context."""
         saved = {name: value for name, value in vars(self).items() if name in flags}
-        self.set_flags(**flags)
         try:
+            self.set_flags(**flags)
             yield
         finally:
             self.set_flags(**saved)
@@ -196,11 +210,12 @@ class View:
         The chunks that `more` makes follow in messages of their own: engines work on the first
         ones while the others are pickled.
         """
-        seconds = call_seconds(self.timeout if timeout is None else timeout)
+        seconds = self.timeout if timeout is None else _check_call_timeout(timeout)
         client = self.client
         function = client.packing.function(f)
         kind = m.STAR_CHUNK if star else m.CHUNK
-        make = functools.partial(_chunk_tasks, self, kind, label or self.label, seconds)
+        label = check_label(label) or self.label
+        make = functools.partial(_chunk_tasks, self, kind, label, seconds or 0.0)
         name = function_name(f)
         group = m.Group(client.new_msg_id(), name, "map", partition.name, ordered)
         tasks, frames = make(chunks, 0)

@@ -11,6 +11,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from ipyasyncresult.core.arguments import integer_of
 from ipyasyncresult.core.clientprotocol import ClientProtocol
 from ipyasyncresult.core.control import Controllable
 from ipyasyncresult.core.insight import Insight
@@ -314,9 +315,10 @@ class AsyncResult(Waitable, Insight, Controllable):
             if key not in METADATA_KEYS:
                 raise KeyError(f"{key!r} is not one of {', '.join(METADATA_KEYS)}")
             return self._metadata_entry(key)
-        if isinstance(key, bool) or not isinstance(key, int | slice):
+        index = key if isinstance(key, slice) else integer_of(key)
+        if index is None:
             raise TypeError(f"an index must be int, slice or str, not {type(key).__name__}")
-        return self._item(key)
+        return self._item(index)
 
     @check_ready
     def _item(self, key: int | slice) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import chain, islice
 from typing import Any
 
+from ipyasyncresult.core.arguments import check_count
+
 __all__ = ["DISTRIBUTIONS", "ChunkResult", "Map", "RoundRobinMap", "check_chunksize"]
 
 
@@ -103,12 +105,8 @@ def _is_array(parts: Sequence[Any]) -> bool:
     return all(isinstance(part, numpy.ndarray) for part in parts)  # a failed part is a list
 
 
-def check_chunksize(chunksize: int | None) -> None:
-    """Refuse what cannot be the size of a chunk."""
+def check_chunksize(chunksize: int | None) -> int | None:
+    """The size of a chunk; None: to be chosen.  Errors as of :func:`check_count`."""
     if chunksize is None:
-        return
-    if isinstance(chunksize, bool) or not isinstance(chunksize, int):
-        kind = type(chunksize).__name__
-        raise TypeError(f"chunksize must be an integer >= 1 or None, not {kind} {chunksize!r}")
-    if chunksize < 1:
-        raise ValueError(f"chunksize must be >= 1 (or None to choose it), not {chunksize}")
+        return None
+    return check_count(chunksize, "chunksize", what="None (to have it chosen) or an integer")

@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ipyasyncresult.core.arguments import integer_of
+
 if TYPE_CHECKING:
     from ipyasyncresult.core.asyncresult import AsyncResult
     from ipyasyncresult.core.task import TaskOutputs
@@ -84,9 +86,10 @@ def check_query(
     engines: frozenset[int] | None = None
     if engine is not None:
         wanted = list(engine) if isinstance(engine, Collection) else [engine]
-        if any(type(one) is not int for one in wanted):
+        numbers = [integer_of(one) for one in wanted]
+        if None in numbers:
             raise TypeError(f"engine must be an engine id or a collection of them, not {engine!r}")
-        engines = frozenset(wanted)
+        engines = frozenset(number for number in numbers if number is not None)
     return OutputQuery(groupby, only, engines, grep, result_only)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from ipyasyncresult.core.arguments import is_number
+
 __all__ = ["ConditionWaits", "Waits", "check_timeout"]
 
 
@@ -26,7 +28,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+    if not is_number(timeout):
         kind = type(timeout).__name__
         raise TypeError(f"{name} must be seconds (a number), -1 or None, not {kind} {timeout!r}")
     if timeout == -1 or timeout > threading.TIMEOUT_MAX:

@@ -64,7 +64,8 @@ def _run_item(function: Callable[..., Any], item: Any, star: bool) -> Ending:
 
 def name_of(function: object) -> str:
     """For messages."""
-    return getattr(function, "__name__", None) or type(function).__name__
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) and name else type(function).__name__
 
 
 class _Bound:

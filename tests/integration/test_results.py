@@ -544,10 +544,11 @@ def test_errors_and_aborts_are_seen_by_other_clients_too(
 
 
 def test_the_tasks_of_a_client_that_left_go_on(client: ipar.Client, new_gate: NewGate) -> None:
-    go = new_gate("go")
+    started, go = new_gate("started"), new_gate("go")
     with ipar.Client(client.cluster_id) as other:
-        left = other[0].apply_async(hold, new_gate("started"), go, 11)
+        left = other[0].apply_async(hold, started, go, 11)
         ids = left.msg_ids[0]
+    started.wait()  # so the hub knows it; what two clients say has no order
     with pytest.raises(ConnectionError):
         left.get(timeout=30)
     found = client.get_result(ids)

@@ -222,10 +222,9 @@ def test_a_bad_time_out_is_refused_by_name(
     client: ipar.Client, timeout: Any, error: type[Exception]
 ) -> None:
     for view in (client.load_balanced_view(), client[0]):
-        view.timeout = timeout
         with pytest.raises(error, match="timeout"):
-            view.apply_async(abs, 1)
-        view.timeout = None
+            view.timeout = timeout
+        assert view.timeout is None
         with pytest.raises(error, match="timeout"):
             view.map_async(abs, [1], timeout=timeout)
 

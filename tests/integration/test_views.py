@@ -136,6 +136,59 @@ def test_flags_are_set_for_a_while(client: ipar.Client) -> None:
         pass
 
 
+BAD_FLAGS = [
+    ("retries", "x", "retries must be an integer >= 0, not str 'x'"),
+    ("retries", -1, "retries must be an integer >= 0, not -1"),
+    ("retries", 1.5, "not float 1.5"),
+    ("retries", True, "not bool True"),
+    ("retries", None, "not NoneType None"),
+    ("retries", 2**63, "retries must be an integer >= 0"),
+    ("label", 3, "label must be a string or None, not int 3"),
+    ("label", "\udc80", "label must be text that UTF-8 can encode"),
+    ("timeout", "1", "timeout must be seconds"),
+]
+
+
+@pytest.mark.parametrize(("flag", "value", "said"), BAD_FLAGS)
+def test_a_bad_flag_is_refused_when_it_is_set(
+    client: ipar.Client, flag: str, value: Any, said: str
+) -> None:
+    for view in (client.load_balanced_view(), client[0]):
+        before = vars(view).copy()
+        with pytest.raises((TypeError, ValueError), match=said):
+            setattr(view, flag, value)
+        with pytest.raises((TypeError, ValueError), match=said):
+            view.set_flags(**{flag: value})
+        with (
+            pytest.raises((TypeError, ValueError), match=said),
+            view.temp_flags(block=True, **{flag: value}),
+        ):
+            pass
+        assert vars(view) == before
+        assert view.apply_sync(square, 3) == 9
+    for limit in (-1, "x", 1.5):
+        with pytest.raises((TypeError, ValueError), match="waiting_limit must be None"):
+            client.load_balanced_view(waiting_limit=limit)
+    with pytest.raises(TypeError, match="label must be a string"):
+        client.load_balanced_view().map_async(square, [1], label=3)
+    with pytest.raises(TypeError, match="label must be a string"):
+        client[:].execute("1", label=BAD_FLAGS[6][1])
+
+
+def test_numbers_of_numpy_are_numbers(client: ipar.Client) -> None:
+    one: Any = np.int64(1)
+    view = client.load_balanced_view(retries=one, timeout=np.float32(30))
+    assert type(view.retries) is int
+    result = view.map_async(square, range(5), chunksize=2 * one, timeout=30 * one)
+    assert result.get(timeout=np.float64(30)) == [0, 1, 4, 9, 16]
+    assert result[one] == 1
+    assert client[one].apply_sync(square, 3) == 9
+    both: Any = np.arange(2)
+    assert client[both].apply_sync(square, 3) == [9, 9]
+    assert client.get_result(-one).get() == [9, 9]
+    assert list(view.imap(square, [1, 2], max_outstanding=2 * one)) == [1, 4]
+
+
 def test_a_label_is_on_every_task_of_the_view(client: ipar.Client) -> None:
     view = client.load_balanced_view()
     view.label = "squares"
@@ -588,7 +641,7 @@ def test_errors_of_a_lazy_map_come_in_their_turn(client: ipar.Client) -> None:
 
 @pytest.mark.parametrize("most", [0, -1, "many", 1.5, True])
 def test_a_wrong_bound_of_a_lazy_map_is_refused(client: ipar.Client, most: Any) -> None:
-    with pytest.raises(ValueError, match="max_outstanding"):
+    with pytest.raises((TypeError, ValueError), match="max_outstanding must be 'auto' or an int"):
         client.load_balanced_view().imap(square, [1], max_outstanding=most)
 
 

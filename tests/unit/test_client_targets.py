@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ipyasyncresult.client.targets import resolve_targets
@@ -27,6 +28,9 @@ IDS = [0, 1, 3]  # engine 2 has gone for good
         ((1, -1), [1, 3]),
         (range(2), [0, 1]),
         ({1}, [1]),
+        (np.int64(-1), [3]),
+        (np.array([3, 0]), [3, 0]),
+        ([np.int64(1)], [1]),
     ],
 )
 def test_engines_are_given_by_number_slice_list_or_all(targets: Any, chosen: list[int]) -> None:
@@ -44,7 +48,8 @@ def test_engines_are_given_by_number_slice_list_or_all(targets: Any, chosen: lis
         ("0", TypeError, r"not str '0'"),
         (1.0, TypeError, r"not float 1.0"),
         ({0: 1}, TypeError, r"not dict"),
-        (True, TypeError, r"an engine id must be an integer, not bool True"),
+        (True, TypeError, r"targets must be an engine id, a slice, a list .* not bool True"),
+        ([True], TypeError, r"an engine id must be an integer, not bool True"),
         ([0, "1"], TypeError, r"an engine id must be an integer, not str '1'"),
         ([0, False], TypeError, r"not bool False"),
         ([1, 1], ValueError, r"targets name an engine twice: \[1, 1\]"),

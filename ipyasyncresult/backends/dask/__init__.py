@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ipyasyncresult.backends.protocol import needs
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.waiting import check_timeout
-from ipyasyncresult.errors import StartError
+from ipyasyncresult.errors import HubError, StartError
 
 if TYPE_CHECKING:
     from ipyasyncresult.backends.dask.client import DaskClient
@@ -67,7 +68,10 @@ def connect(target: Any, *, keep: int = 10_000, timeout: float | None = 10.0) ->
     Raises
     ------
     ValueError
-        When the address has no port, or an option is none of those that are allowed.
+        When the address has no port, the client or cluster is asynchronous, or an option is none of
+        those that are allowed.
+    HubError
+        When the client is closed.
     StartError
         When the workers cannot import this package, or no scheduler answers.
     VersionMismatch
@@ -79,9 +83,15 @@ def connect(target: Any, *, keep: int = 10_000, timeout: float | None = 10.0) ->
         raise needs("dask", error) from error
     from ipyasyncresult.backends.dask.client import DaskClient
 
-    if type(keep) is not int or keep < 0:
-        raise ValueError(f"keep must be a number of results >= 0, not {keep!r}")
+    keep = check_count(keep, "keep", 0, what="a number of results")
+    if getattr(target, "asynchronous", False):
+        raise ValueError(
+            f"target must not be asynchronous ({target!r}): its event loop would wait for itself. "
+            "A Client or cluster without asynchronous=True, or an address, can be used here, too"
+        )
     if isinstance(target, distributed.Client):
+        if target.status != "running":
+            raise HubError(f"the Dask client is {target.status}: {target!r}")
         return DaskClient(target, owns=False, keep=keep)
     return DaskClient(_client_of(target, check_timeout(timeout)), owns=True, keep=keep)
 

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.dask import CAPABILITIES
@@ -25,6 +25,7 @@ from ipyasyncresult.backends.dask.worker import (
 )
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
+from ipyasyncresult.core.arguments import is_number
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.errors import HubError, StartError, TimeoutError, VersionMismatch
@@ -41,11 +42,28 @@ _LAST_WORDS = 3.0
 class Scheduling(NamedTuple):
     """How Dask is to schedule what is submitted."""
 
-    priority: int = 0
+    priority: float = 0
     resources: Mapping[str, float] | None = None
 
 
 _scheduling: ContextVar[Scheduling] = ContextVar("scheduling", default=Scheduling())  # noqa: B039
+
+
+def _check_priority(priority: float) -> float:
+    if not is_number(priority):
+        raise TypeError(f"priority must be a number, not {type(priority).__name__} {priority!r}")
+    return priority
+
+
+def _check_resources(resources: Any) -> Any:
+    if resources is None:
+        return None
+    given = resources.items() if isinstance(resources, Mapping) else [(None, resources)]
+    if not all(isinstance(name, str) and is_number(count) for name, count in given):
+        raise TypeError(
+            f"resources must be numbers by name ({{'GPU': 1}}) or None, not {resources!r}"
+        )
+    return resources
 
 
 class DaskView(LoadBalancedView):
@@ -53,17 +71,22 @@ class DaskView(LoadBalancedView):
 
     Attributes
     ----------
-    priority : int
+    priority : int or float
         Higher ones run first.
     resources : dict or None
         What a worker must have: ``{'GPU': 1}``.
     """
 
     client: DaskClient
+    _checks: ClassVar = {
+        **LoadBalancedView._checks,
+        "priority": _check_priority,
+        "resources": _check_resources,
+    }
 
     def __init__(self, client: DaskClient) -> None:
         super().__init__(client)
-        self.priority = 0
+        self.priority: float = 0
         self.resources: Mapping[str, float] | None = None
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -294,6 +295,28 @@ def test_retries_priority_and_resources_are_passed_on(
     several.get(SOON)
     gpu = number_of(client, foreign, "second")
     assert [single.engine_id, *several.engine_id] == [gpu] * 3
+
+
+def test_bad_scheduling_is_refused_when_it_is_set(client: DaskClient) -> None:
+    for priority in ("high", None, True):
+        with pytest.raises(TypeError, match="priority must be a number, not"):
+            client.load_balanced_view(priority=priority)
+    for resources in ("GPU", {"GPU": "one"}, {1: 1}):
+        with pytest.raises(TypeError, match="resources must be numbers by name"):
+            client.load_balanced_view(resources=resources)
+
+
+def test_clients_that_are_of_no_use_are_refused(address: str) -> None:
+    async def connect_to_asynchronous() -> None:
+        async with distributed.Client(address, asynchronous=True) as foreign:
+            with pytest.raises(ValueError, match="target must not be asynchronous"):
+                ipar.connect(foreign)
+
+    asyncio.run(connect_to_asynchronous())
+    foreign = distributed.Client(address, set_as_default=False)
+    foreign.close()
+    with pytest.raises(HubError, match="the Dask client is closed"):
+        ipar.connect(foreign)
 
 
 def test_what_no_worker_can_run_waits_and_is_taken_back(client: DaskClient) -> None:

@@ -1,0 +1,70 @@
+"""What callers may give: whole numbers and seconds, numpy's included, and text that can travel.
+
+Each check gives the value as it is kept, of Python's own type, or an error that names the argument,
+what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import operator
+from numbers import Real
+from typing import Any, TypeGuard
+
+__all__ = ["check_count", "check_label", "integer_of", "is_number"]
+
+_MOST = 2**63 - 1
+"""More does not travel."""
+
+
+def integer_of(value: object) -> int | None:
+    """The value as an int; None for what is no whole number (booleans, strings, 1.0)."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a real number; booleans are none."""
+    return isinstance(value, int | float | Real) and not isinstance(value, bool)
+
+
+def check_count(value: Any, name: str, least: int = 1, *, what: str = "an integer") -> int:
+    """A whole number of at least so many.
+
+    Raises
+    ------
+    TypeError
+        For what is no whole number.
+    ValueError
+        For one that is too small, or has more than 63 bits.
+    """
+    number = integer_of(value)
+    if number is None:
+        raise TypeError(f"{name} must be {what} >= {least}, not {type(value).__name__} {value!r}")
+    if not least <= number <= _MOST:
+        raise ValueError(f"{name} must be {what} >= {least}, not {number}")
+    return number
+
+
+def check_label(label: Any) -> str | None:
+    """A label for tasks, or None.
+
+    Raises
+    ------
+    TypeError
+        For what is no string.
+    ValueError
+        For a string that cannot be encoded: it has half a surrogate pair.
+    """
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise TypeError(f"label must be a string or None, not {type(label).__name__} {label!r}")
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"label must be text that UTF-8 can encode: {error}") from None
+    return str(label)
