@@ -171,8 +171,9 @@ def test_a_bad_flag_is_refused_when_it_is_set(
             client.load_balanced_view(waiting_limit=limit)
     with pytest.raises(TypeError, match="label must be a string"):
         client.load_balanced_view().map_async(square, [1], label=3)
+    number: Any = 3
     with pytest.raises(TypeError, match="label must be a string"):
-        client[:].execute("1", label=BAD_FLAGS[6][1])
+        client[:].execute("1", label=number)
 
 
 def test_numbers_of_numpy_are_numbers(client: ipar.Client) -> None:
