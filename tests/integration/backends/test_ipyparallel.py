@@ -314,11 +314,16 @@ def test_dead_engines_and_a_dead_controller_end_every_result(
     cluster: ipyparallel.Cluster, client: IpyparallelClient, new_gate: NewGate, until: Until
 ) -> None:
     """The last of this module: it takes the cluster apart."""
-    gate = new_gate("never")
+    gate, both_are_there = new_gate("never"), new_gate("both are there")
+
+    def die() -> None:
+        both_are_there.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+
     # The engine dies: under what runs there, and what waits for it there.
     busy = client[0].apply_async(gate.wait)
-    lost = client[1].apply_async(os.kill, client[1].apply_sync(os.getpid), signal.SIGKILL)
-    behind = client[1].apply_async(os.getpid)
+    lost, behind = client[1].apply_async(die), client[1].apply_async(os.getpid)
+    both_are_there.open()
     for result in (lost, behind):
         with pytest.raises(ipar.EngineError, match="died"):
             result.get(2 * SOON)
