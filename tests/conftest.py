@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psutil
 import pytest
+
+if TYPE_CHECKING:
+    from ipyasyncresult.core.outputs import Output
 
 # The same examples in every run, and few enough that nobody skips them.
 hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, derandomize=True)
@@ -37,6 +44,9 @@ LASTING_THREADS = {
     "Dask-": "pools that all Dask clients of a process share, for good",
 }
 """Threads that outlive a test by design, by the start of their name or by their type's name."""
+
+WAITS = {("ipyasyncresult.core.waiting", "wait"), ("ipyasyncresult.client.receiving", "wait")}
+"""Where a thread sleeps that waits for a result: module and function."""
 
 LASTING_PROCESSES = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
 """Helpers of multiprocessing and loky, one per process that uses them, for good."""
@@ -218,6 +228,45 @@ def open_sockets() -> frozenset[str]:
         if name.startswith("socket:"):
             names.add(name)
     return frozenset(names)
+
+
+def kinds_in_a_row(outputs: Iterable[Output]) -> list[str]:
+    """Kinds of outputs in their order, one for what was written to one stream without a break.
+
+    In how many pieces a text comes is chance: what there is leaves while the task runs, maybe
+    between two words of a `print`.
+    """
+    return [kind for kind, _ in itertools.groupby(output.kind for output in outputs)]
+
+
+def waits_for_a_result(thread: int) -> bool:
+    """Whether a thread, by its ident, sleeps in a wait of the client: an interrupt ends that."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in WAITS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def interrupted_when_it_waits(also: Callable[[], object] = lambda: True) -> Iterator[None]:
+    """Press Ctrl-C when this thread, the main one, waits for a result and `also` is true."""
+    mine, over = threading.get_ident(), threading.Event()
+
+    def press() -> None:
+        while not over.wait(0.01):
+            if waits_for_a_result(mine) and also():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def eventually(condition: Callable[[], object], timeout: float) -> bool:

@@ -89,7 +89,8 @@ class Succession:
         try:
             return connect_to_hub(self.folder, "clients", identity, lambda: is_alive(hub_pid))
         except ConnectionRefusedError as error:
-            raise HubError(f"the hub (pid {hub_pid}) does not listen") from error
+            state = "does not listen" if is_alive(hub_pid) else "is dead"
+            raise HubError(f"the hub (pid {hub_pid}) {state}") from error
 
     def _revive(self) -> bool:
         """The hub of a persistent cluster died: go on with the next one; False if there is none."""

@@ -11,6 +11,7 @@ import pickle
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -254,13 +255,20 @@ class ExecutorBackend(Foreign):
         self._end = end
         self.client = connect(executor)
         super().__init__()
-        # From now on every worker is there.
-        self._view.map_sync(lambda _: threading.Event().wait(0.1), range(ENGINES), chunksize=1)
+        with tempfile.TemporaryDirectory() as folder:  # from now on every worker is there
+            self._view.map_sync(meet, range(ENGINES), [Path(folder)] * ENGINES, chunksize=1)
 
     def close(self) -> None:
         super().close()
         # A task may wait for a gate that is opened after this.
         self.executor.shutdown(wait=False, **self._end)
+
+
+def meet(number: int, folder: Path) -> None:
+    """Wait for the others, of whom each is another worker."""
+    (folder / str(number)).touch()
+    while len(list(folder.iterdir())) < ENGINES:
+        threading.Event().wait(0.002)
 
 
 def process_pool() -> Backend:

@@ -102,15 +102,22 @@ def speak_before_and_after(backend: Backend, gate: Gate) -> tuple[ipar.AsyncResu
     return backend.call(work), spoke
 
 
+def wait_until(result: ipar.AsyncResult, condition: Callable[[], object]) -> None:
+    """Wait until something is true of a result."""
+    seen = threading.Event()
+    stop = result.follow(lambda _: seen.set() if condition() else None)
+    if condition():  # before anybody followed
+        seen.set()
+    assert seen.wait(SOON), f"it did not come to that: {result!r}"
+    stop()
+
+
 def outputs_come_while_it_runs(backend: Backend, gate: Gate) -> None:
     result, _ = speak_before_and_after(backend, gate)
-    seen = threading.Event()
-    stop = result.follow(lambda _: seen.set() if result.stdout == "before\n" else None)
-    assert seen.wait(SOON)
+    wait_until(result, lambda: result.stdout == "before\n")
     assert not result.ready()
     gate.open()
     result.get(SOON)
-    stop()
     assert result.stdout == "before\nafter\n"
 
 
@@ -170,6 +177,8 @@ def what_waits_is_taken_back(backend: Backend, gate: Gate) -> None:
 def what_runs_is_interrupted(backend: Backend, gate: Gate) -> None:
     result, spoke = speak_before_and_after(backend, gate)
     spoke.wait()
+    # What the client has not heard to run it takes for queued.
+    wait_until(result, lambda: result.counts().running == 1)
     assert list(result.interrupt().values()) == ["interrupting"]
     with pytest.raises(ipar.RemoteError) as caught:
         result.get(SOON)
@@ -190,8 +199,9 @@ def what_failed_runs_again(backend: Backend, gate: Gate) -> None:
 
 
 def what_takes_too_long_is_ended(backend: Backend, gate: Gate) -> None:
-    view = backend.client.load_balanced_view(timeout=0.5)
-    late, in_time = view.apply_async(gate.wait), view.apply_async(abs, -2)
+    limited = backend.client.load_balanced_view(timeout=0.5)
+    patient = backend.client.load_balanced_view(timeout=SOON)
+    late, in_time = limited.apply_async(gate.wait), patient.apply_async(abs, -2)
     with pytest.raises(TaskTimeout):
         late.get(SOON)
     assert in_time.get(SOON) == 2

@@ -18,6 +18,7 @@ import ipyasyncresult as ipar
 from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.metadata import METADATA_KEYS
 from ipyasyncresult.errors import HubError
+from tests.conftest import kinds_in_a_row
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Backend, Gate
@@ -218,7 +219,7 @@ def test_outputs_belong_to_their_task(backend: Backend) -> None:
     result.get(SOON)
     assert result.stdout == [f"out {x}\n" for x in range(5)]
     assert result.stderr == [f"err {x}\n" for x in range(5)]
-    kinds = [[output.kind for output in task.outputs] for task in result.tasks()]
+    kinds = [kinds_in_a_row(task.outputs) for task in result.tasks()]
     if sends_each_stream_by_itself(backend):
         kinds = [sorted(set(of_task), reverse=True) for of_task in kinds]
     assert kinds == [["stdout", "stderr"]] * 5

@@ -13,6 +13,7 @@ import pytest
 import ipyasyncresult as ipar
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import TaskRecord
+from tests.conftest import kinds_in_a_row
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Gate, NewGate
@@ -25,11 +26,17 @@ def recorded(result: ipar.AsyncResult) -> Sequence[Output]:
 
 
 def texts(result: ipar.AsyncResult) -> list[tuple[str, str]]:
-    """Kind and text of a single task's outputs; of a display, its plain text."""
-    return [
-        (output.kind, output.text or str((output.data or {}).get("text/plain", "")))
-        for output in recorded(result)
-    ]
+    """Kind and text of a single task's outputs; of a display, its plain text.
+
+    Text of one stream in a row is one: in how many pieces it came is chance.
+    """
+    found: list[tuple[str, str]] = []
+    for output in recorded(result):
+        text = output.text or str((output.data or {}).get("text/plain", ""))
+        if found and found[-1][0] == output.kind in ("stdout", "stderr"):
+            text = found.pop()[1] + text
+        found.append((output.kind, text))
+    return found
 
 
 # --------------------------------------------------------------------------------- Python code
@@ -186,7 +193,7 @@ def test_figures_are_shown_by_cells_and_by_calls(client: ipar.Client) -> None:
 
     call = client[0].apply_async(draw)
     call.get(timeout=60)
-    assert [output.kind for output in recorded(call)] == ["stdout", "display_data"]
+    assert kinds_in_a_row(recorded(call)) == ["stdout", "display_data"]
     assert call.outputs[0]["data"]["image/png"].startswith("iVBOR")  # PNG in base64
 
 
@@ -322,6 +329,14 @@ def follow(result: ipar.AsyncResult) -> tuple[queue.Queue[str], Callable[[], Non
     return seen, result.follow(look)
 
 
+def read(seen: queue.Queue[str], size: int) -> str:
+    """So many characters, at least, in however many pieces they come."""
+    text = ""
+    while len(text) < size:
+        text += seen.get(timeout=30)
+    return text
+
+
 def test_output_is_seen_while_the_task_runs(client: ipar.Client, new_gate: NewGate) -> None:
     go_on, end = new_gate("go on"), new_gate("end")
 
@@ -336,10 +351,10 @@ def test_output_is_seen_while_the_task_runs(client: ipar.Client, new_gate: NewGa
     result = client[0].apply_async(work)
     seen, stop = follow(result)
     go_on.open()
-    assert seen.get(timeout=30) == "printed\n"
+    assert read(seen, len("printed\n")) == "printed\n"
     assert not result.ready()
     end.open()
-    assert seen.get(timeout=30) == "written\n"
+    assert read(seen, len("written\n")) == "written\n"
     result.get(timeout=30)
     stop()
     assert seen.empty()
@@ -382,10 +397,7 @@ def test_another_client_sees_output_while_the_task_runs(
         theirs = other.get_result(mine.msg_ids[0])
         seen, stop = follow(theirs)
         go_on.open()
-        text = ""
-        while "printed" not in text:
-            text += seen.get(timeout=30)
-        assert text == "before\nprinted\n"
+        assert read(seen, len("before\nprinted\n")) == "before\nprinted\n"
         assert not theirs.ready()
         end.open()
         assert theirs.get(timeout=30) is None

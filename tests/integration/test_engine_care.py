@@ -280,7 +280,9 @@ def own_memory_group() -> Path | None:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             parent = Path("/sys/fs/cgroup/memory") / path.lstrip("/")
-            group = (parent if parent.is_dir() else Path("/sys/fs/cgroup/memory")) / "ipar-test"
+            group = (
+                parent if parent.is_dir() else Path("/sys/fs/cgroup/memory")
+            ) / f"ipar-test-{os.getpid()}"
             try:
                 group.mkdir(exist_ok=True)
                 (group / "memory.limit_in_bytes").write_text(str(400 << 20))

@@ -177,7 +177,9 @@ def test_map_times_out_as_a_whole(executor: ipar.EngineExecutor, new_gate: NewGa
         return 1
 
     values = executor.map(work, [False, True], timeout=0.5)
-    assert next(values) == 1
+    [whole] = executor.results()
+    whole.wait(30, return_when="FIRST_COMPLETED")
+    assert next(values) == 1  # also when it came too late: it is there
     with pytest.raises(cf.TimeoutError):
         next(values)
     go.open()
@@ -376,8 +378,15 @@ def test_shutdown_can_take_back_what_has_not_started(new_gate: NewGate) -> None:
     running = executor.submit(hold, started, go)
     started.wait()
     queued = [executor.submit(square, n) for n in range(10)]
-    threading.Timer(0.05, go.open).start()
+
+    def let_go_when_all_are_cancelled() -> None:
+        cf.wait(queued, timeout=30)
+        go.open()
+
+    waiting = threading.Thread(target=let_go_when_all_are_cancelled)
+    waiting.start()
     executor.shutdown(wait=True, cancel_futures=True)
+    waiting.join()
     assert running.result() == "held"
     assert all(future.cancelled() for future in queued)
 

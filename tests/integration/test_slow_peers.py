@@ -167,9 +167,9 @@ with ipar.Cluster(n=1) as client:
     view.apply_sync(abs, -1)
     hub = psutil.Process(client._connection.hub_pid)
     hub.suspend()
-    threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
     results = []
     try:
+        threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
         while True:
             results.append(view.apply_async(len, b"x" * 60_000))
     except KeyboardInterrupt:

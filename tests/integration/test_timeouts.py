@@ -101,8 +101,8 @@ def test_an_item_that_takes_too_long_leaves_its_siblings_alone(
 
 
 def test_a_chunk_may_take_longer_than_its_items(client: ipar.Client) -> None:
-    result = client[0].map_async(lambda _: time.sleep(0.05), range(10), timeout=0.45)
-    assert result.get(SOON) == [None] * 10
+    result = client[0].map_async(lambda _: time.sleep(SHORT / 10), range(12), timeout=SHORT)
+    assert result.get(SOON) == [None] * 12
 
 
 def test_the_time_in_the_queue_does_not_count(client: ipar.Client, new_gate: NewGate) -> None:

@@ -178,6 +178,7 @@ def knock(
 def test_a_peer_without_the_key_for_this_door_is_turned_away(
     client: ipar.Client, new_socket: NewSocket, name: str, key: str
 ) -> None:
+    wait_until(lambda: status_of(client)["clients"] == 1)  # those of other tests have left
     before = status_of(client)
     if key == "none":
         keys = None

@@ -30,6 +30,7 @@ from ipyasyncresult.errors import (
     StartError,
     UnknownTaskError,
 )
+from tests.conftest import interrupted_when_it_waits, kinds_in_a_row
 
 if TYPE_CHECKING:
     from tests.integration.conftest import NewGate
@@ -139,9 +140,8 @@ def test_a_worker_has_one_namespace_for_calls_and_cells(client: DaskClient) -> N
     result = engines.execute(code, block=False)
     assert [reply.text for reply in result.get(SOON)] == ["6", "6"]
     for task in result.tasks():
-        kinds = [output.kind for output in task.outputs]
-        assert kinds == ["stdout", "display_data", "execute_result"]
-        assert task.outputs[1].data["text/html"] == "<b>1</b>"
+        assert kinds_in_a_row(task.outputs) == ["stdout", "display_data", "execute_result"]
+        assert task.outputs[-2].data["text/html"] == "<b>1</b>"
     assert engines["c"] == [6, 6]
     engines.scatter("part", range(5), block=True)
     assert engines.apply_sync(lambda: len(part)) == [3, 2]  # type: ignore[name-defined]  # noqa: F821
@@ -171,24 +171,15 @@ def test_a_cell_that_is_interrupted_says_what_dask_cannot_stop(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     client.activate()
-    gate = new_gate("cell")
-
-    def press_stop() -> None:
-        while not gate.path.with_name("begun").exists():
-            threading.Event().wait(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=press_stop)
-    thread.start()
+    gate, begun = new_gate("cell"), new_gate("begun")
     code = f"""
     import pathlib, time
-    pathlib.Path({str(gate.path.with_name("begun"))!r}).touch()
+    pathlib.Path({str(begun.path)!r}).touch()
     while not pathlib.Path({str(gate.path)!r}).exists():
         time.sleep(0.01)
     """
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted_when_it_waits(begun.is_open):
         run_cell(f"%%px --targets 0\n{textwrap.dedent(code)}")
-    thread.join()
     shown = capsys.readouterr().out
     assert "1 of 1 tasks go on, as Dask cannot interrupt them; %pxresult waits for them" in shown
     gate.open()
@@ -393,11 +384,13 @@ def test_threads_of_this_process_run_calls_and_no_cells(
 
 STOPPED = """
     import sys
+    import threading
     import time
     from pathlib import Path
 
     import ipyasyncresult as ipar
     from distributed import LocalCluster
+    from tests.conftest import waits_for_a_result
 
     def work(begun, gate):
         begun.touch()
@@ -405,8 +398,13 @@ STOPPED = """
             time.sleep(0.01)
         return "done"
 
+    def say_when_all_wait(main, begun, wait):
+        while not (begun.exists() and waits_for_a_result(main)):
+            time.sleep(0.01)
+        wait.touch()
+
     if __name__ == "__main__":
-        begun, gate = map(Path, sys.argv[1:])
+        begun, wait, gate = map(Path, sys.argv[1:])
         with (
             LocalCluster(
                 n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
@@ -414,6 +412,8 @@ STOPPED = """
             ipar.connect(cluster) as client,
         ):
             result = client.load_balanced_view().apply_async(work, begun, gate)
+            main = threading.get_ident()
+            threading.Thread(target=say_when_all_wait, args=(main, begun, wait)).start()
             try:
                 result.get()
             except KeyboardInterrupt as interrupt:
@@ -427,17 +427,18 @@ def test_the_stop_button_ends_the_wait_and_not_the_workers_of_this_process(
     new_gate: NewGate, tmp_path: Path
 ) -> None:
     """It signals the whole group of processes, to which those of a LocalCluster belong."""
-    begun, gate = new_gate("begun"), new_gate("end")
+    begun, wait, gate = new_gate("begun"), new_gate("wait"), new_gate("end")
     script = tmp_path / "stopped.py"
     script.write_text(textwrap.dedent(STOPPED))
     running = subprocess.Popen(
-        [sys.executable, script, begun.path, gate.path],
+        [sys.executable, script, begun.path, wait.path, gate.path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    begun.wait()
+    wait.wait()
     os.killpg(running.pid, signal.SIGINT)
     said, complaints = running.communicate(timeout=2 * SOON)
     assert complaints == ""
@@ -641,10 +642,11 @@ def test_results_come_back_after_a_restart(client: DaskClient, address: str) -> 
 
 
 def test_what_was_taken_back_is_told_to_other_sessions_too(
-    client: DaskClient, address: str, new_gate: NewGate
+    client: DaskClient, address: str, new_gate: NewGate, until: Until
 ) -> None:
     gate = new_gate("taken back")
     mine = client.load_balanced_view().map_async(lambda _: gate.wait(), range(4), chunksize=1)
+    until(mine, lambda: mine.counts().running == 2)
     client.wait_until_kept(SOON)  # it keeps what did not run in the end
     fate = mine.abort()
     assert sorted(fate.values()) == ["aborted"] * 2 + ["running"] * 2

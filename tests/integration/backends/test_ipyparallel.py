@@ -22,6 +22,7 @@ from ipyasyncresult.errors import (
     ResultDecodeError,
     UnknownTaskError,
 )
+from tests.conftest import kinds_in_a_row
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Gate, NewGate
@@ -81,12 +82,8 @@ def test_cells_share_the_namespace_and_keep_their_displays(client: IpyparallelCl
     result = client[:].execute(code, block=False)
     assert [reply.text for reply in result.get(SOON)] == ["7", "7"]
     for task in result.tasks():
-        assert [output.kind for output in task.outputs] == [
-            "stdout",
-            "display_data",
-            "execute_result",
-        ]
-        assert task.outputs[1].data["text/html"] == "<b>1</b>"
+        assert kinds_in_a_row(task.outputs) == ["stdout", "display_data", "execute_result"]
+        assert task.outputs[-2].data["text/html"] == "<b>1</b>"
     assert client[:]["z"] == [6, 6]
     failed = client[:].execute("1 / 0", block=False)
     with pytest.raises(ipar.CompositeError, match="2 x ZeroDivisionError"):
@@ -317,11 +314,16 @@ def test_dead_engines_and_a_dead_controller_end_every_result(
     cluster: ipyparallel.Cluster, client: IpyparallelClient, new_gate: NewGate, until: Until
 ) -> None:
     """The last of this module: it takes the cluster apart."""
-    gate = new_gate("never")
+    gate, both_are_there = new_gate("never"), new_gate("both are there")
+
+    def die() -> None:
+        both_are_there.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+
     # The engine dies: under what runs there, and what waits for it there.
     busy = client[0].apply_async(gate.wait)
-    lost = client[1].apply_async(os.kill, client[1].apply_sync(os.getpid), signal.SIGKILL)
-    behind = client[1].apply_async(os.getpid)
+    lost, behind = client[1].apply_async(die), client[1].apply_async(os.getpid)
+    both_are_there.open()
     for result in (lost, behind):
         with pytest.raises(ipar.EngineError, match="died"):
             result.get(2 * SOON)

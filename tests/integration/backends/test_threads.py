@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +17,7 @@ import pytest
 
 import ipyasyncresult as ipar
 from ipyasyncresult import LoadBalancedView, Reference, require
+from tests.conftest import interrupted_when_it_waits
 
 if TYPE_CHECKING:
     from tests.integration.conftest import NewGate
@@ -193,7 +192,8 @@ def test_nothing_is_held_when_results_are_gone(view: LoadBalancedView, again: bo
     if again:
         assert isinstance(result.retry_failed().exception(SOON), ValueError)
     del result
-    view.map_sync(abs, range(4), chunksize=1)  # no thread is where it was
+    both = threading.Barrier(2)
+    view.map_sync(lambda _: both.wait(SOON), range(2), chunksize=1)  # no thread is where it was
     gc.collect()
     assert alive() is None
     assert value is None or value() is None
@@ -219,7 +219,7 @@ def test_a_pool_that_is_cancelled_takes_back_what_waits(new_gate: NewGate) -> No
         view = client.load_balanced_view()
         running = view.map_async(lambda _: gate.wait(), range(2), chunksize=1)
         waiting = view.map_async(abs, range(5), chunksize=1)
-        assert client.wait(running, 0.2) is False
+        assert client.ledger.waits.wait(lambda: running.counts().running == 2, SOON)
         pool.shutdown(wait=False, cancel_futures=True)
         waiting.wait(SOON)
         assert [type(error) for error in waiting.failed] == [ipar.TaskAborted] * 5
@@ -278,11 +278,8 @@ def test_what_waits_is_taken_back_and_the_rest_goes_on(
 def test_an_interrupt_ends_the_wait_and_no_task(view: LoadBalancedView, new_gate: NewGate) -> None:
     gate = new_gate("go on")
     result = view.apply_async(gate.wait)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted_when_it_waits():
         result.get(SOON)
-    timer.join()
     gate.open()
     assert result.get(SOON) is None
 

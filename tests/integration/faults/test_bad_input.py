@@ -458,10 +458,7 @@ def test_a_crash_tells_where_it_happened_and_what_was_said(
         crash()
 
     result = fragile[0].apply_async(crash_aloud)
-    seen = threading.Event()
-    stop = result.follow(lambda _: seen.set() if result.stdout else None)
-    seen.wait(AT_ONCE)
-    stop()
+    assert fragile._connection.wait(lambda: result.stdout == "printed before\n", AT_ONCE)
     go.open()
     with pytest.raises(ipar.EngineError, match="SIGSEGV") as caught:
         result.get(AT_ONCE)

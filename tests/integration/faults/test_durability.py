@@ -23,7 +23,7 @@ from tests.integration.faults.conftest import SOON
 if TYPE_CHECKING:
     from tests.integration.conftest import NewGate, StartPython
 
-NAME = "faults-store"
+NAME = f"fs-{os.getpid()}"  # of this run alone: what has it in its command line is killed
 
 
 @pytest.fixture

@@ -99,10 +99,21 @@ def test_a_result_that_had_left_its_engine_counts_although_the_engine_died(
     started, done, left = new_gate("started"), new_gate("done"), new_gate("left")
 
     def work() -> int:
+        import sys
         import threading
 
+        main = threading.get_ident()
+
+        def waits_for_work() -> bool:
+            """As it does when everything has left."""
+            frame = sys._current_frames()[main]
+            while frame.f_code.co_name != "_wait" and frame.f_back is not None:
+                frame = frame.f_back
+            return frame.f_code.co_name == "_wait"
+
         def say_when_it_left() -> None:
-            time.sleep(0.2)  # results of tasks that take a moment leave at once
+            while not waits_for_work():
+                time.sleep(0.002)
             left.open()
 
         started.open()
@@ -137,15 +148,19 @@ def test_a_result_that_had_left_its_engine_counts_although_the_engine_died(
     ids=["os._exit", "segfault", "abort"],
 )
 def test_a_task_that_ends_its_process_is_lost_alone_and_says_how(
-    mortal: Mortal, end: Any, reason: str
+    mortal: Mortal, new_gate: NewGate, end: Any, reason: str
 ) -> None:
+    heard = new_gate("heard")
+
     def speak_and_end() -> None:
         print("last words", flush=True)
-        time.sleep(0.1)
+        heard.wait()
         end()
 
     ended = mortal.client[0].apply_async(speak_and_end)
     behind = mortal.client[0].apply_async(abs, -5)
+    mortal.wait_until(lambda: ended.stdout == "last words\n")
+    heard.open()
     with pytest.raises(ipar.EngineError, match=reason) as caught:
         ended.get(SOON)
     assert "last words" in str(caught.value)
