@@ -181,6 +181,18 @@ def test_a_cluster_is_started_and_stopped_with_the_keyboard(
     assert not cluster_folder("made-here").exists()
 
 
+def test_a_press_is_heard_also_when_the_list_changes_meanwhile(page: Page, client: Client) -> None:
+    with Cluster(n=0, cluster_id="beside"):
+        page.get_by_role("button", name="beside", exact=True).click()
+        expect(page.get_by_role("heading", name="beside")).to_be_visible()
+        page.get_by_role("button", name="grid", exact=True).hover()
+        page.mouse.down()
+        with Cluster(n=0, cluster_id="another"):
+            expect(page.get_by_role("button", name="another", exact=True)).to_be_visible()
+            page.mouse.up()
+            expect(page.get_by_role("heading", name="grid")).to_be_visible()
+
+
 def test_what_cannot_be_done_is_said(page: Page, client: Client, complaints: list[str]) -> None:
     page.get_by_label("Name").fill("../up")
     page.get_by_role("button", name="Start").click()
