@@ -124,6 +124,8 @@ def test_queued_work_is_taken_back_and_running_work_interrupted(
     gate = Gate(tmp_path / "gate")
     result = client.load_balanced_view().map_async(hold, [gate] * 5, chunksize=1)
     expect(page.locator("#lanes .dot.running")).to_have_count(2)
+    # They have begun, as the time tells: what an engine has not begun is taken back, too.
+    expect(page.locator("#lanes .now", has_text="hold · ")).to_have_count(2)
     row = page.locator("#calls tr", has_text="2 running, 3 waiting").first
     row.get_by_role("button", name="Stop queued").click()
     expect(page.get_by_role("status")).to_have_text("3 tasks taken back")
