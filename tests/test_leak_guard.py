@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 LEAKING = """
-import os, pathlib, socket, subprocess, threading
+import os, pathlib, socket, subprocess, sys, threading
 
 kept = []
 
@@ -17,8 +17,9 @@ def test_thread():
 def test_process():
     kept.append(subprocess.Popen(["sleep", "60"]))
 
-def test_orphan():  # its parent ends at once: only its environment tells whose it is
-    subprocess.run(["sh", "-c", "sleep 61 &"], check=True)
+def test_orphan():  # its parent has ended: only its environment tells whose it is
+    program = "import subprocess; subprocess.Popen(['sleep', '61'])"  # it sleeps when this returns
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 def test_socket():
     kept.append(socket.socket())
@@ -49,16 +50,19 @@ def test_whose_helpers_are_just_ending(server):
 """
 
 
+GUARD = Path(__file__).with_name("conftest.py").read_text()
+
+
 @pytest.fixture
 def guarded(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A folder whose tests run under our guard, with a short grace."""
-    guard = Path(__file__).with_name("conftest.py").read_text()
-    pytester.makeconftest(guard.replace("GRACE = 5.0", "GRACE = 0.3"))
+    """A folder whose tests run under our guard."""
+    pytester.makeconftest(GUARD)
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:asyncio")
     return pytester
 
 
 def test_a_leak_is_reported_once_for_the_test_that_left_it(guarded: pytest.Pytester) -> None:
+    guarded.makeconftest(GUARD.replace("GRACE = 5.0", "GRACE = 0.3"))  # what leaks stays
     guarded.makepyfile(LEAKING)
     outcome = guarded.runpytest_subprocess()
     outcome.stdout.fnmatch_lines(

@@ -178,8 +178,10 @@ class Bridge:
         self._silent = {name: since for name, since in self._silent.items() if name in living}
         for reader in [*self._readers]:
             name = reader.cluster_id
-            if name in living and name not in self._feeds and now >= self._silent[name] + _REST:
-                self.feed(reader)
+            if name in living and name not in self._feeds:
+                since = self._silent.get(name)  # None: it did not live yet when it was asked for
+                if since is None or now >= since + _REST:
+                    self.feed(reader)
 
     async def _look_for_clusters(self) -> None:
         """Tell which clusters there are, whenever that changes, and at once to who is new."""
@@ -187,15 +189,17 @@ class Bridge:
         known: set[Reader] = set()
         while self._readers:
             self._newcomer.clear()
+            # Who comes while they are listed may know more than this list, and gets the next one.
+            waiting = [*self._readers]
             try:
                 found = await self.clusters()
             except Exception:  # noqa: BLE001  pages must not stay without news for it
                 _log.exception("the clusters cannot be listed")
             else:
-                for reader in [*self._readers]:
+                for reader in waiting:
                     if found != shown or reader not in known:
                         reader.put(("clusters", found))
-                shown, known = found, set(self._readers)
+                shown, known = found, set(waiting)
                 self._ask_again({one["cluster_id"] for one in found})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._newcomer.wait(), _LOOK)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -150,10 +151,16 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port for a server that is about to start.
+
+    It is bound some seconds later, so it is none of those that the kernel gives to whoever asks for
+    any: they begin at 32768.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("a hundred ports are in use")
 
 
 def wait_until_up(server: subprocess.Popen[bytes], address: str, log: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -103,6 +104,36 @@ async def test_clusters_are_told_after_an_error_that_nobody_thought_of(
     reader = bridge.subscribe(None)
     told: Any = await until(reader, "clusters")  # of other tests, too
     assert "bridged" in [one["cluster_id"] for one in told]
+
+
+async def test_who_asks_for_a_cluster_before_it_is_there_hears_of_it(bridge: Bridge) -> None:
+    reader = bridge.subscribe("later")
+    assert "no cluster" in (await until(reader, "ended"))["reason"]
+    assert await bridge.run(eventually, lambda: not bridge._silent, 20)  # a look did not find it
+    with Cluster(n=0, cluster_id="later"):
+        assert (await until(reader, "news"))["unfinished"] == 0
+
+
+async def test_who_comes_while_clusters_are_listed_gets_a_list_made_after_that(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    old, new = [{"cluster_id": "old"}], [{"cluster_id": "new"}]
+
+    def listed() -> list[dict[str, str]]:
+        if begun.is_set():
+            return new
+        begun.set()
+        assert go_on.wait(30)
+        return old
+
+    monkeypatch.setattr(module, "_describe_clusters", listed)
+    first = bridge.subscribe(None)
+    assert await bridge.run(begun.wait, 30)
+    second = bridge.subscribe(None)
+    go_on.set()
+    assert await first.get() == ("clusters", old)
+    assert await second.get() == ("clusters", new)
 
 
 async def test_a_hub_that_does_not_answer_holds_up_no_other(

@@ -76,11 +76,17 @@ function choose(clusterId) {
   listen();
 }
 
+// A button that stays is not touched: one that is put there anew while it is pressed hears no click.
 function showClusters() {
-  find("clusters").replaceChildren(...state.clusters.map((one) =>
-    button(one.cluster_id, () => choose(one.cluster_id), {
-      "aria-current": String(one.cluster_id === state.chosen),
-    })));
+  const place = find("clusters");
+  const ids = state.clusters.map((one) => one.cluster_id);
+  const known = new Map([...place.children].map((one) => [one.textContent, one]));
+  for (const [id, gone] of known) if (!ids.includes(id)) gone.remove();
+  ids.forEach((id, index) => {
+    const shown = known.get(id) ?? button(id, () => choose(id));
+    shown.setAttribute("aria-current", String(id === state.chosen));
+    if (place.children[index] !== shown) place.insertBefore(shown, place.children[index] ?? null);
+  });
   const chosen = state.clusters.find((one) => one.cluster_id === state.chosen);
   if (!chosen) return;
   document.title = `${chosen.cluster_id} · ipyasyncresult`;

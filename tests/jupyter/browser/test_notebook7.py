@@ -23,6 +23,7 @@ def test_the_widget_is_live_heard_and_static_at_the_end(lab: Lab, tmp_path: Path
         widget.part("lane-what").get_by_text("item 0: ").wait_for()
         open_gates(tmp_path, 0)
         widget.wait_for_count("1 of 6")
+        widget.wait_for_others_to_run("item 0: ")
         assert waiting.prompt == "[*]:"
         waiting.screenshot("notebook7")
         assert widget.press("stop") == "3 aborted, 2 already running"

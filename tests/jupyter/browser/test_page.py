@@ -124,6 +124,8 @@ def test_queued_work_is_taken_back_and_running_work_interrupted(
     gate = Gate(tmp_path / "gate")
     result = client.load_balanced_view().map_async(hold, [gate] * 5, chunksize=1)
     expect(page.locator("#lanes .dot.running")).to_have_count(2)
+    # They have begun, as the time tells: what an engine has not begun is taken back, too.
+    expect(page.locator("#lanes .now", has_text="hold · ")).to_have_count(2)
     row = page.locator("#calls tr", has_text="2 running, 3 waiting").first
     row.get_by_role("button", name="Stop queued").click()
     expect(page.get_by_role("status")).to_have_text("3 tasks taken back")
@@ -179,6 +181,18 @@ def test_a_cluster_is_started_and_stopped_with_the_keyboard(
     expect(page.get_by_role("heading", name="made-here")).to_be_hidden()  # it shows another one
     page.get_by_role("button", name="grid", exact=True).click()
     assert not cluster_folder("made-here").exists()
+
+
+def test_a_press_is_heard_also_when_the_list_changes_meanwhile(page: Page, client: Client) -> None:
+    with Cluster(n=0, cluster_id="beside"):
+        page.get_by_role("button", name="beside", exact=True).click()
+        expect(page.get_by_role("heading", name="beside")).to_be_visible()
+        page.get_by_role("button", name="grid", exact=True).hover()
+        page.mouse.down()
+        with Cluster(n=0, cluster_id="another"):
+            expect(page.get_by_role("button", name="another", exact=True)).to_be_visible()
+            page.mouse.up()
+            expect(page.get_by_role("heading", name="grid")).to_be_visible()
 
 
 def test_what_cannot_be_done_is_said(page: Page, client: Client, complaints: list[str]) -> None:
