@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 import msgspec
 
 from ipyasyncresult.backends.refusals import RefusesByDefault
+from ipyasyncresult.client.query import select
 from ipyasyncresult.client.questions import TaskLookup
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
@@ -237,15 +238,21 @@ class RemembersTasks(RefusesByDefault):
     def db_query(
         self, query: dict[str, Any] | None = None, keys: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Descriptions of the tasks known here whose entries equal those of `query`."""
+        """Descriptions of the tasks known here that fit; only `keys` of them, if given.
+
+        Parameters
+        ----------
+        query : dict, optional
+            Values by key, or conditions: ``{"engine_id": 0, "label": {"$in": ["a"]}}``.
+        keys : list of str, optional
+        """
         rows = []
         for number, call in enumerate(self._calls):
             for msg_id in call.msg_ids:
                 record = self._known.get(msg_id)
                 if record is not None:
                     rows.append(_row(record, call.group.group_id if call.group else f"#{number}"))
-        found = [row for row in rows if all(row.get(k) == v for k, v in (query or {}).items())]
-        return found if keys is None else [{key: row.get(key) for key in keys} for row in found]
+        return select(rows, query, keys)
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """How many tasks run and wait."""

@@ -19,7 +19,7 @@ from ipyasyncresult.client.connection import Connection
 from ipyasyncresult.client.questions import HubQuestions
 from ipyasyncresult.client.reattach import reattach
 from ipyasyncresult.client.targets import Targets, resolve_targets
-from ipyasyncresult.core.arguments import check_count
+from ipyasyncresult.core.arguments import check_callable, check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.ledger import Ledger
@@ -119,7 +119,7 @@ class Client(HubQuestions, EngineCare, AnyClient):
             When they cannot start; the message carries the end of what they printed.
         """
         del block  # ipyparallel's signature; this always waits
-        wanted = 1 if n is None else n
+        wanted = 1 if n is None else check_count(n, "n", 0, what="a number of engines")
         seconds = check_timeout(timeout)
         failed: list[m.EngineNews] = []
 
@@ -263,6 +263,7 @@ class Client(HubQuestions, EngineCare, AnyClient):
 
     def call_at_close(self, call: Callable[[], None]) -> None:
         """Call when the client closes (its cluster, if it owns one, ends then)."""
+        check_callable(call, "call")
         self._at_close.append(call)
 
     @property

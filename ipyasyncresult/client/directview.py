@@ -12,10 +12,10 @@ from ipyasyncresult.client.loadbalanced import parts_async
 from ipyasyncresult.client.syncimports import importing
 from ipyasyncresult.client.targets import Targets, is_one, resolve_targets
 from ipyasyncresult.client.view import View, function_name, zip_sequences
-from ipyasyncresult.core.arguments import check_label
+from ipyasyncresult.core.arguments import check_label, check_names
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
-from ipyasyncresult.core.partition import DISTRIBUTIONS
+from ipyasyncresult.core.partition import partition_of
 from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.errors import CapabilityError, NoEnginesError
 from ipyasyncresult.wire import messages as m
@@ -206,8 +206,7 @@ class DirectView(View):
         if not isinstance(ns, Mapping):
             raise TypeError(f"ns must be a dict of names and values, not {type(ns).__name__}")
         for name in ns:
-            if not str(name).isidentifier():
-                raise ValueError(f"a variable needs a name that is an identifier, not {name!r}")
+            _check_variable(name)
         return self._finish_quietly(self._call(namespace.push, (dict(ns),), targets=targets), block)
 
     def pull(
@@ -230,7 +229,7 @@ class DirectView(View):
         RemoteError
             ``NameError`` when an engine has no such variable; when the result is asked for.
         """
-        wanted = names if isinstance(names, str) else _names(names)
+        wanted = names if isinstance(names, str) else check_names(names, "names")
         return self._finish(self._call(namespace.pull, (wanted,), targets=targets), block)
 
     def get(self, key_s: str | Sequence[str]) -> Any:
@@ -301,7 +300,8 @@ class DirectView(View):
             Taken for ipyparallel's sake; it changes nothing.
         """
         del track
-        partition = _partition(dist)
+        partition = partition_of(dist)
+        _check_variable(key)
         chosen, _ = self._chosen(targets)
         results = []
         for p, target in enumerate(chosen):
@@ -330,7 +330,9 @@ class DirectView(View):
             Other engines than the view's.
         block : bool, optional
         """
-        partition = _partition(dist)
+        partition = partition_of(dist)
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a string, not {type(key).__name__} {key!r}")
         chosen, _ = self._chosen(targets)
         chunks = [([key], 1, target) for target in chosen]
         result = parts_join(self, chunks, partition)
@@ -360,7 +362,7 @@ class DirectView(View):
         dist = options.pop("dist", "b")
         timeout = options.pop("timeout", None)
         ordered = bool(options.pop("ordered", True))
-        partition = _partition(dist)
+        partition = partition_of(dist)
         items, count, star = zip_sequences(sequences)
         chosen, _ = self._chosen()
         parts = min(len(chosen), count)
@@ -453,12 +455,6 @@ class DirectView(View):
         return f"<DirectView {self.targets}>"
 
 
-def _partition(dist: str) -> Any:
-    if dist not in DISTRIBUTIONS:
-        raise ValueError(f"dist must be one of {sorted(DISTRIBUTIONS)}, not {dist!r}")
-    return DISTRIBUTIONS[dist]()
-
-
 def parts_join(view: DirectView, chunks: list[tuple[Any, int, int]], partition: Any) -> Any:
     """Pull one variable from each engine as the part of a whole."""
     from ipyasyncresult.client.loadbalanced import JoinedParts
@@ -466,10 +462,6 @@ def parts_join(view: DirectView, chunks: list[tuple[Any, int, int]], partition: 
     return view._submit_chunks(namespace.pull, chunks, JoinedParts(partition), star=False)
 
 
-def _names(names: Any) -> list[str]:
-    several = list(names) if isinstance(names, Iterable) else [names]
-    for name in several:
-        if not isinstance(name, str):
-            kind = type(name).__name__
-            raise TypeError(f"names must be a string or a list of strings, not {kind} {name!r}")
-    return several
+def _check_variable(name: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"a variable needs a name that is an identifier, not {name!r}")

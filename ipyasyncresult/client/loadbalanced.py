@@ -20,7 +20,7 @@ from ipyasyncresult.client.view import (
 from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
-from ipyasyncresult.core.partition import DISTRIBUTIONS, Map, check_chunksize
+from ipyasyncresult.core.partition import Map, check_chunksize, partition_of
 from ipyasyncresult.core.slips import refuse_unknown
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
@@ -211,12 +211,10 @@ def parts_async(
     targets: list[int] | None,
 ) -> AsyncMapResult:
     """One call per engine, each with its part of every sequence."""
-    if dist not in DISTRIBUTIONS:
-        raise ValueError(f"dist must be one of {sorted(DISTRIBUTIONS)}, not {dist!r}")
+    partition = partition_of(dist)
     lists = [zip_sequences([sequence])[0] for sequence in sequences]
     count = min((len(one) for one in lists), default=0)
     places = targets if targets is not None else [-1] * max(1, view.client.engine_count())
-    partition = DISTRIBUTIONS[dist]()
     parts = min(len(places), count)
     chunks = []
     for p in range(parts):

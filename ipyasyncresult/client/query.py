@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["OPERATORS", "compile_query"]
+from ipyasyncresult.core.arguments import check_names
+
+__all__ = ["OPERATORS", "compile_query", "select"]
 
 Test = Callable[[Any], bool]
 
@@ -48,6 +50,22 @@ def compile_query(query: Mapping[str, Any] | None) -> Callable[[Mapping[str, Any
         raise TypeError(f"query must be a dict or None, not {type(query).__name__} {query!r}")
     tests = [(key, test) for key, wanted in (query or {}).items() for test in _tests(wanted)]
     return lambda row: all(test(row.get(key)) for key, test in tests)
+
+
+def select(
+    rows: Iterable[Mapping[str, Any]], query: Mapping[str, Any] | None, keys: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Copies of the descriptions that fit, with these keys alone if there are any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`compile_query`; when `keys` are not strings.
+    """
+    fits = compile_query(query)
+    wanted = None if keys is None else check_names(keys, "keys")
+    found = [row for row in rows if fits(row)]
+    return [dict(row) if wanted is None else {key: row.get(key) for key in wanted} for row in found]
 
 
 def _tests(wanted: Any) -> list[Test]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ipyasyncresult.client.anyclient import ids_of
 from ipyasyncresult.client.connection import Connection
-from ipyasyncresult.client.query import compile_query
+from ipyasyncresult.client.query import select
 from ipyasyncresult.core.arguments import integer_of
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.hubresult import AsyncHubMapResult, AsyncHubResult
@@ -200,7 +200,7 @@ class HubQuestions:
         msg_ids : str or list of str
         status_only : bool
         """
-        ids = [msg_ids] if isinstance(msg_ids, str) else list(msg_ids)
+        ids = ids_of(msg_ids)
         rows = {row["msg_id"]: row for row in self._connection.ask("tasks", msg_ids=ids)}
         missing = [i for i in ids if i not in rows]
         if missing:
@@ -233,9 +233,7 @@ class HubQuestions:
         ValueError
             When an operator is not known.
         """
-        fits = compile_query(query)
-        found = [row for row in self._connection.ask("tasks") if fits(row)]
-        return found if keys is None else [{key: row.get(key) for key in keys} for row in found]
+        return select(self._connection.ask("tasks"), query, keys)
 
     def purge_results(self, jobs: Any = (), targets: Any = ()) -> int:
         """Let the hub forget finished tasks: ids, results, or ``'all'``.  How many there were.

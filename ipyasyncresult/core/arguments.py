@@ -7,10 +7,18 @@ what was given and what is allowed.
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any, TypeGuard
 
-__all__ = ["check_count", "check_label", "integer_of", "is_number"]
+__all__ = [
+    "check_callable",
+    "check_count",
+    "check_label",
+    "check_names",
+    "integer_of",
+    "is_number",
+]
 
 _MOST = 2**63 - 1
 """More does not travel."""
@@ -47,6 +55,28 @@ def check_count(value: Any, name: str, least: int = 1, *, what: str = "an intege
     if not least <= number <= _MOST:
         raise ValueError(f"{name} must be {what} >= {least}, not {number}")
     return number
+
+
+def check_callable(value: object, name: str) -> None:
+    """TypeError for what cannot be called: there, not where it is called one day."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__} {value!r}")
+
+
+def check_names(value: Any, name: str) -> list[str]:
+    """Strings, or one.
+
+    Raises
+    ------
+    TypeError
+        When one of them is none.
+    """
+    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    for one in several:
+        if not isinstance(one, str):
+            kind = type(one).__name__
+            raise TypeError(f"{name} must be a string or a list of strings, not {kind} {one!r}")
+    return several
 
 
 def check_label(label: Any) -> str | None:

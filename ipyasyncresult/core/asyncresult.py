@@ -369,6 +369,9 @@ class AsyncResult(Waitable, Insight, Controllable):
         """One result over the tasks of several of the same client."""
         if not results:
             raise ValueError("join needs at least one result")
+        for one in results:
+            if not isinstance(one, AsyncResult):
+                raise TypeError(f"join needs results, not {type(one).__name__} {one!r}")
         if any(other._client is not results[0]._client for other in results):
             raise ValueError("join needs results of one client")
         records = [record for one in results for record in one.records]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from ipyasyncresult.core import timing
+from ipyasyncresult.core.arguments import check_callable
 from ipyasyncresult.core.failure import Failure
 from ipyasyncresult.core.frames import frame_of
 from ipyasyncresult.core.ledger import Ledger
@@ -164,6 +165,7 @@ class Insight:
         Calls come one after the other on a thread of the client.  Returns what stops them: after
         that returned, no call is under way.
         """
+        check_callable(callback, "callback")
         return self._ledger.follow(self._tally, callback)
 
     def watch(self) -> Journal:

@@ -9,7 +9,14 @@ from typing import Any
 
 from ipyasyncresult.core.arguments import check_count
 
-__all__ = ["DISTRIBUTIONS", "ChunkResult", "Map", "RoundRobinMap", "check_chunksize"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "ChunkResult",
+    "Map",
+    "RoundRobinMap",
+    "check_chunksize",
+    "partition_of",
+]
 
 
 class ChunkResult:
@@ -95,6 +102,19 @@ class RoundRobinMap(Map):
 
 DISTRIBUTIONS: dict[str, type[Map]] = {"b": Map, "r": RoundRobinMap}
 """What ``dist=`` may be: blocks or round robin."""
+
+
+def partition_of(dist: Any) -> Map:
+    """How ``dist=`` deals out.
+
+    Raises
+    ------
+    ValueError
+        When it is none of the two.
+    """
+    if not isinstance(dist, str) or dist not in DISTRIBUTIONS:
+        raise ValueError(f"dist must be one of {sorted(DISTRIBUTIONS)}, not {dist!r}")
+    return DISTRIBUTIONS[dist]()
 
 
 def _is_array(parts: Sequence[Any]) -> bool:

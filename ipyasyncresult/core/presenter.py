@@ -79,9 +79,11 @@ def check_query(
     if only not in (None, "failed"):
         raise ValueError(f"only must be 'failed' or None, not {only!r}")
     if grep is not None:
+        if not isinstance(grep, str | re.Pattern):
+            raise TypeError(f"grep must be a regular expression or None, not {grep!r}")
         try:
             re.compile(grep)
-        except (re.error, TypeError) as error:
+        except re.error as error:
             raise ValueError(f"grep must be a regular expression, not {grep!r}: {error}") from None
     engines: frozenset[int] | None = None
     if engine is not None:

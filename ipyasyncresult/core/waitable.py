@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from ipyasyncresult.core.arguments import check_callable
 from ipyasyncresult.core.ledger import Ledger
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.tracebacks import hide_our_frames
@@ -142,6 +143,7 @@ class Waitable:
         Callbacks run one after the other on a thread of the client; keep them short.  What they
         raise is logged.
         """
+        check_callable(fn, "fn")
         self._ledger.when_done(self._tally, lambda: fn(self))
 
     def __await__(self) -> Generator[Any, None, Any]:

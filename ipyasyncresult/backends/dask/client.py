@@ -25,9 +25,10 @@ from ipyasyncresult.backends.dask.worker import (
 )
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
-from ipyasyncresult.core.arguments import is_number
+from ipyasyncresult.core.arguments import check_count, is_number
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
+from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import HubError, StartError, TimeoutError, VersionMismatch
 
 if TYPE_CHECKING:
@@ -183,9 +184,9 @@ class DaskClient(TakesDeliveries):
     ) -> None:
         """Wait until `n` workers are there; TimeoutError when they are not in time."""
         del block
-        seconds = None if timeout is None or timeout < 0 else timeout
+        wanted = 1 if n is None else check_count(n, "n", what="a number of workers")
         try:
-            self.dask.wait_for_workers(n or 1, timeout=seconds)
+            self.dask.wait_for_workers(wanted, timeout=check_timeout(timeout))
         except builtins.TimeoutError as error:
             raise TimeoutError(str(error)) from error
         self._look_at_workers()

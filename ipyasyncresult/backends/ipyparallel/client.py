@@ -16,8 +16,10 @@ from ipyasyncresult.backends.ipyparallel.sidethread import SideThread
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.anyclient import ids_of
 from ipyasyncresult.client.targets import Targets, resolve_targets
+from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.task import Status
+from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import HubError, TimeoutError
 from ipyasyncresult.wire import messages as m
 from ipyasyncresult.worker.native import pack_native, run_native
@@ -76,11 +78,14 @@ class IpyparallelClient(TakesReplies):
     ) -> None:
         """Wait until `n` engines are there; TimeoutError when they are not in time."""
         del block
-        seconds = -1 if timeout is None else timeout
+        seconds = check_timeout(timeout)
+        wanted = 1 if n is None else check_count(n, "n", what="a number of engines")
         try:
-            self.ipyparallel.wait_for_engines(n or 1, timeout=seconds, interactive=False)
+            self.ipyparallel.wait_for_engines(
+                wanted, timeout=-1 if seconds is None else seconds, interactive=False
+            )
         except Exception as error:
-            raise TimeoutError(f"{len(self)} of {n} engines are up: {error}") from error
+            raise TimeoutError(f"{len(self)} of {wanted} engines are up: {error}") from error
 
     # -- submitting ------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from ipyasyncresult.backends.ipyparallel.translation import (
     translate,
 )
 from ipyasyncresult.backends.recall import Call
+from ipyasyncresult.client.anyclient import ids_of
+from ipyasyncresult.client.targets import resolve_targets
 from ipyasyncresult.core.ledger import Batch
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.task import TaskRecord
@@ -184,8 +186,11 @@ class ReadsHub(BackendClient):
         return history
 
     def purge_results(self, jobs: Any = "all", targets: Any = ()) -> None:
-        """Let the hub forget results: ids, or ``'all'``."""
-        self._ask("purge_hub_results", jobs, list(targets))
+        """Let the hub forget results: ids, a result, or ``'all'``; of these engines, too."""
+        ids = jobs if isinstance(jobs, str) else ids_of(jobs)
+        none = targets is None or (isinstance(targets, tuple) and not targets)
+        engines = [] if none else resolve_targets(targets, self.ids)
+        self._ask("purge_hub_results", ids, engines)
 
     purge_hub_results = purge_results
 
