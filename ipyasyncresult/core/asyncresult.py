@@ -367,13 +367,7 @@ class AsyncResult(Waitable, Insight, Controllable):
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
         """One result over the tasks of several of the same client."""
-        if not results:
-            raise ValueError("join needs at least one result")
-        for one in results:
-            if not isinstance(one, AsyncResult):
-                raise TypeError(f"join needs results, not {type(one).__name__} {one!r}")
-        if any(other._client is not results[0]._client for other in results):
-            raise ValueError("join needs results of one client")
+        _check_joinable(results)
         records = [record for one in results for record in one.records]
         return AsyncResult.over(results[0]._client, records, results[0].fname)
 
@@ -391,3 +385,13 @@ class AsyncResult(Waitable, Insight, Controllable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._client.reduce_result(self)
+
+
+def _check_joinable(results: Sequence[Any]) -> None:
+    if not results:
+        raise ValueError("join needs at least one result")
+    for one in results:
+        if not isinstance(one, AsyncResult):
+            raise TypeError(f"join needs results, not {type(one).__name__} {one!r}")
+    if any(other._client is not results[0]._client for other in results):
+        raise ValueError("join needs results of one client")
