@@ -17,7 +17,7 @@ import msgspec
 
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
-from ipyasyncresult.core.arguments import check_count, is_number
+from ipyasyncresult.core.arguments import check_bytes, check_count, is_number
 from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.limits import explain_limit
@@ -41,7 +41,6 @@ T = TypeVar("T")
 
 _START_TIMEOUT = 60.0  # seconds; a machine under load, a cold disk
 _STOP_TIMEOUT = 5.0  # seconds
-_OPTIONAL = ("idle", "store_max_bytes")
 
 
 def usable_cpus() -> int:
@@ -130,23 +129,25 @@ class Cluster:
         self.persist = persist
         # Nobody could come back to the results of a cluster that ends with its client or its hub.
         self.durability: str = _checked(durability) or ("store" if persist else "memory")
-        result_limit = check_count(result_limit, "result_limit", what="a number of bytes")
+        result_limit = check_bytes(result_limit, "result_limit", 1)
         self.transport = transport
         if arrays_limit is not None:
-            arrays_limit = check_count(arrays_limit, "arrays_limit", 0, what="a number of bytes")
+            arrays_limit = check_bytes(arrays_limit, "arrays_limit")
         self._arrays_limit = arrays_limit
         self._engine_options: dict[str, Any] = {
-            "output_limit": check_count(output_limit, "output_limit", 0, what="a number of bytes"),
+            "output_limit": check_bytes(output_limit, "output_limit"),
             "result_limit": result_limit,
             "keep": persist and self.durability == "store",
         }
         self._options = {
             "interface": check_transport(transport, interface),
-            "restart_limit": _positive("restart_limit", restart_limit),
-            "idle": _positive("idle", idle),
-            "keep_bytes": _positive("keep_bytes", keep_bytes),
-            "keep_seconds": 86400.0 * _positive("keep_days", keep_days),
-            "store_max_bytes": _positive("store_max_bytes", store_max_bytes),
+            "restart_limit": check_count(restart_limit, "restart_limit", 0),
+            "idle": None if idle is None else _amount("idle", idle),
+            "keep_bytes": check_bytes(keep_bytes, "keep_bytes"),
+            "keep_seconds": 86400.0 * _amount("keep_days", keep_days),
+            "store_max_bytes": None
+            if store_max_bytes is None
+            else check_bytes(store_max_bytes, "store_max_bytes"),
         }
         self._hub: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -337,14 +338,12 @@ def _checked(durability: str | None) -> str | None:
     return durability
 
 
-def _positive(name: str, value: Any) -> Any:
-    if value is None and name in _OPTIONAL:
-        return None
+def _amount(name: str, value: Any) -> float:
     if not is_number(value):
         raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
     if not value >= 0:
         raise ValueError(f"{name} must be a number >= 0, not {value!r}")
-    return value
+    return float(value)
 
 
 def _environment() -> dict[str, str]:

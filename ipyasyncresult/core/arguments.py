@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any, TypeGuard
 
 __all__ = [
+    "check_bytes",
     "check_callable",
     "check_count",
     "check_label",
@@ -55,6 +56,13 @@ def check_count(value: Any, name: str, least: int = 1, *, what: str = "an intege
     if not least <= number <= _MOST:
         raise ValueError(f"{name} must be {what} >= {least}, not {number}")
     return number
+
+
+def check_bytes(value: Any, name: str, least: int = 0) -> int:
+    """A number of bytes; ``2e9`` is one, too.  Errors as of :func:`check_count`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return check_count(value, name, least, what="a number of bytes")
 
 
 def check_callable(value: object, name: str) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ipyasyncresult.core.arguments import check_count, check_label, integer_of, is_number
+from ipyasyncresult.core.arguments import (
+    check_bytes,
+    check_count,
+    check_label,
+    integer_of,
+    is_number,
+)
 
 WHOLE = [0, 7, -3, np.int64(5), np.uint8(200)]
 NOT_WHOLE = [True, np.True_, 1.0, np.float64(2), "1", None, [1], np.array([1, 2])]
@@ -48,3 +54,11 @@ def test_labels_are_text() -> None:
         check_label(3)
     with pytest.raises(ValueError, match="label must be text that UTF-8 can encode"):
         check_label("half \ud83d")
+
+
+def test_bytes_may_be_written_as_powers() -> None:
+    assert check_bytes(2e9, "keep_bytes") == 2_000_000_000
+    assert type(check_bytes(2e9, "keep_bytes")) is int
+    for given in (1.5, float("nan"), float("inf"), "2e9"):
+        with pytest.raises(TypeError, match="keep_bytes must be a number of bytes >= 0, not"):
+            check_bytes(given, "keep_bytes")
