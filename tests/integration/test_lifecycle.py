@@ -394,8 +394,13 @@ def test_engines_are_added_and_waited_for(new_gate: NewGate) -> None:
         assert client.ids == [0, 1, 2]
         assert waiting.get(timeout=30) == 9  # not behind the one that is busy
         assert client[1:].apply_sync(square, 2) == [4, 4]
-        for wrong in (0, -1, "2", True):
-            with pytest.raises(ValueError, match="n must be"):
+        for wrong, error in (
+            (0, ValueError),
+            (-1, ValueError),
+            ("2", TypeError),
+            (True, TypeError),
+        ):
+            with pytest.raises(error, match="n must be"):
                 client.add_engines(wrong)  # type: ignore[arg-type]
         go.open()
         busy.get(timeout=30)

@@ -625,7 +625,9 @@ FIRST_SESSION = """
 
 def test_results_come_back_after_a_restart(client: DaskClient, address: str) -> None:
     command = [sys.executable, "-c", textwrap.dedent(FIRST_SESSION), address]
-    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    first = ran.stdout.strip()
     result = client.get_result("spoken")
     assert isinstance(result, AsyncHubMapResult)
     result.wait(SOON)

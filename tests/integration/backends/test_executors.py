@@ -98,7 +98,7 @@ def run_script(folder: Path, script: str, *command: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=100,
         cwd=folder,
         env={**os.environ, "PATH": path},
     )
@@ -120,6 +120,7 @@ OVER_PARSL = """
     engines = HighThroughputExecutor(max_workers_per_node=2, address="127.0.0.1", encrypted=False)
     config = Config(executors=[engines], run_dir="runs", usage_tracking=0)
     with ParslPoolExecutor(config) as pool:
+        pool.submit(abs, -1).result()  # three programs of Parsl's have started each other
         with ipar.connect(pool, n=2) as client:
             check(client)
         with ipar.connect(pool, n=1) as client:  # its futures cannot be cancelled
@@ -130,6 +131,7 @@ OVER_PARSL = """
 """
 
 
+@pytest.mark.timeout(120)
 def test_the_executor_of_parsl(tmp_path: Path) -> None:
     # In a process of its own: with typeguard Parsl rewrites itself when it is imported, which takes
     # minutes where `executing` has looked at a large file, as it does for IPython's tracebacks.
@@ -148,6 +150,7 @@ OVER_MPI = """
 """
 
 
+@pytest.mark.timeout(120)
 def test_the_executor_of_mpi4py(tmp_path: Path) -> None:
     pytest.importorskip("mpi4py")
     start = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
