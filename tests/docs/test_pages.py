@@ -59,7 +59,8 @@ class Ran:
     def take(self, message: dict[str, Any]) -> None:
         content = message["content"]
         match message["msg_type"]:
-            case "stream":
+            # Not stderr: Dask logs there when its processes take long to end, on a slow machine.
+            case "stream" if content["name"] == "stdout":
                 self.printed += content["text"]
             case "display_data" | "execute_result":
                 self.shown.append(content["data"].get("text/plain", ""))
