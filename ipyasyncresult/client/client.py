@@ -274,6 +274,8 @@ class Client(HubQuestions, EngineCare, AnyClient):
     def close(self, linger: float | None = None) -> None:
         """Close the connection; idempotent.  Outstanding results resolve with ``HubError``.
 
+        Where engines stay, all that was submitted is done, and other clients find it.
+
         Parameters
         ----------
         linger

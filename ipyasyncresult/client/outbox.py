@@ -25,6 +25,8 @@ _QUIET = 100e-6
 _PATIENCE = 1e-3
 """Seconds that a task may wait for company."""
 _MANY = 100
+_LINGER = 2_000
+"""Milliseconds that a hub may stand still before what is unsent at the end is given up."""
 
 SpellOut = Callable[[Sequence[Any]], list[Any]]
 
@@ -232,7 +234,7 @@ class Outbox:
                     self._flush()
                     line.send(m.encode(last))
                 self._line = None
-                line.close(linger=200)
+                line.close(linger=_LINGER)
             return True
 
 

@@ -75,14 +75,16 @@ class Succession:
         """Lines to receive and to send, and the hub's answer to the introduction."""
         # A number behind the name: a hub may still know lines that are closed here.
         name = f"{self.session}{next(self._sockets)}".encode()
-        rx = self._connect(b"C" + name, hub_pid)
-        self._over_tcp = rx.over_tcp
-        try:
-            welcome, self._early = introduce(rx, self.session, hub_pid)
+        # The sending one first: who is welcome is heard, and what it says is no later than what
+        # others say when it has left.
+        with contextlib.ExitStack() as opened:
             tx = self._connect(b"S" + name, hub_pid)
-        except BaseException:
-            rx.close(linger=0)
-            raise
+            opened.callback(tx.close)
+            rx = self._connect(b"C" + name, hub_pid)
+            opened.callback(rx.close)
+            self._over_tcp = rx.over_tcp
+            welcome, self._early = introduce(rx, self.session, hub_pid)
+            opened.pop_all()
         return rx, tx, welcome
 
     def _connect(self, identity: bytes, hub_pid: int) -> Line:

@@ -120,18 +120,26 @@ class ClientLine:
     def look(self, now: float) -> None:
         """Notice those that died without a word, and whether anybody is here."""
         for session, pid in list(self.sessions.items()):
-            if not is_alive(pid):
+            if not is_alive(pid) and not self._has_said_more(session):
                 self.gone(session)
         if self.sessions or self._state.unfinished:
             self.busy = now
 
+    def _has_said_more(self, session: str) -> bool:
+        return any(
+            self._door.has_more(identity)
+            for identity, whose in self.speakers.items()
+            if whose == session
+        )
+
     def send(self, session: str, message: Any, frames: Sequence[Any] = ()) -> None:
-        """Send to one; when it is not there, it is gone."""
+        """Send to one; nobody hears it when it is not there.
+
+        It is not gone by that: what it said before it left is still to be read.
+        """
         route = self._routes.get(session)
-        if route is None:
-            return
-        if not self._door.send(route, m.encode(message), frames):
-            self.gone(session)
+        if route is not None:
+            self._door.send(route, m.encode(message), frames)
 
     def send_news(self, *, replayed: bool = False) -> None:
         """Send what happened to tasks; what is told again to one who was not there is not new."""

@@ -124,11 +124,11 @@ class LocalLine:
             stream.unsent.clear()
         return Tracker(stream) if frames and stream.unsent else None
 
-    def wait_for_room(self, milliseconds: int = -1) -> None:
-        """Wait until the hub takes more of what is unsent, or so long at most."""
+    def wait_for_room(self, milliseconds: int = -1) -> bool:
+        """Wait until the hub takes more of what is unsent, or so long at most; whether it does."""
         poller = select.poll()
         poller.register(self.handle, select.POLLOUT)
-        poller.poll(milliseconds)
+        return bool(poller.poll(milliseconds))
 
     def flush(self) -> bool:
         """Send what is unsent, as much as fits now; whether that was all."""
@@ -139,12 +139,11 @@ class LocalLine:
             return True
 
     def close(self, linger: int = 0) -> None:
-        """Close it; what is unsent may take so many milliseconds to leave."""
+        """Close it; what is unsent leaves before, unless nothing does for so many milliseconds."""
         if self._stream is None:
             return
-        deadline = time.monotonic() + linger / 1000
-        while not self.flush() and (left := deadline - time.monotonic()) > 0:
-            self.wait_for_room(int(left * 1000) + 1)
+        while not self.flush() and self.wait_for_room(linger):
+            pass
         stream, self._stream = self._stream, None
         self.handle, self.lost, self.unsent = -1, True, ()
         stream.close(mine=os.getpid() == self._pid)
@@ -300,6 +299,15 @@ class LocalDoor:
         del self._streams[identity]
         stream.unsent.clear()
         self._epoll.modify(stream.channel, _IN)
+
+    def has_more(self, identity: bytes) -> bool:
+        """Whether something of a peer, or its end, is still to be taken."""
+        stream = self._streams.get(identity)
+        if stream is None:
+            return False
+        poller = select.poll()
+        poller.register(stream.channel, select.POLLIN)
+        return bool(poller.poll(0))
 
     def end(self, identity: bytes) -> None:
         """Break off the connection of a peer, which so knows that it is not heard."""

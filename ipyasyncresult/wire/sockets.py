@@ -48,14 +48,17 @@ class Line(Protocol):
         like.
         """
 
-    def wait_for_room(self, milliseconds: int = -1) -> None:
-        """Wait until more can be sent, or so long at most."""
+    def wait_for_room(self, milliseconds: int = -1) -> bool:
+        """Wait until more can be sent, or so long at most; whether it can."""
 
     def flush(self) -> bool:
         """Send what is unsent, as much as fits now; whether that was all."""
 
     def close(self, linger: int = 0) -> None:
-        """Close it; what is unsent may take so many milliseconds to leave."""
+        """Close it; what is unsent leaves before, unless nothing does for so many milliseconds.
+
+        Over TCP it has so long altogether.
+        """
 
 
 class Door(Protocol):
@@ -83,6 +86,9 @@ class Door(Protocol):
 
     def send(self, identity: bytes, header: bytes, frames: Sequence[Any] = ()) -> bool:
         """Send to a peer, never waiting; False when nobody of that identity is connected."""
+
+    def has_more(self, identity: bytes) -> bool:
+        """Whether a peer sent what is still to be taken, as far as that can be told."""
 
     def end(self, identity: bytes) -> None:
         """Break off the connection of a peer, which so knows that it is not heard."""

@@ -90,8 +90,9 @@ class TcpLine:
             return None
         return self.socket.send_multipart([header, *frames], copy=False, track=True)
 
-    def wait_for_room(self, milliseconds: int = -1) -> None:
+    def wait_for_room(self, milliseconds: int = -1) -> bool:
         """There always is."""
+        return True
 
     def flush(self) -> bool:
         """Nothing is unsent."""
@@ -150,6 +151,10 @@ class TcpDoor:
                 raise
             return False
         return True
+
+    def has_more(self, identity: bytes) -> bool:
+        """Whether anybody sent what is still to be taken: ZeroMQ does not say who."""
+        return waiting(self.socket)
 
     def end(self, identity: bytes) -> None:
         """Not over TCP."""

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import pytest
 import ipyasyncresult as ipar
 from ipyasyncresult.errors import HubError, StartError
 from ipyasyncresult.wire.runtime import cluster_folder, ends_within
+from tests.conftest import eventually
 from tests.integration.conftest import hub_of, processes_of
 
 if TYPE_CHECKING:
@@ -264,6 +266,39 @@ def test_a_hub_that_stands_still_stops_nobody_from_submitting(new_gate: NewGate)
         finally:
             hub.resume()
         assert [result.get(timeout=30) for result in results] == [n * n for n in range(100)]
+
+
+# --------------------------------------------------------------------------- clients that leave
+
+
+def test_who_asks_after_a_client_that_just_came_and_left_finds_its_tasks() -> None:
+    with ipar.Cluster(n=1) as client, ThreadPoolExecutor() as threads:
+        hub = hub_of(client)
+        other = ipar.Client(client.cluster_id)
+        hub.suspend()
+        try:
+            sent = other[0].apply_async(square, 3)
+            other.close()
+            found = threads.submit(client.get_result, sent.msg_ids[0])
+            assert eventually(lambda: client._connection._asked, SOON)
+        finally:
+            hub.resume()
+        assert found.result(SOON).get(timeout=30) == 9
+
+
+def test_a_client_that_leaves_waits_until_the_hub_has_what_it_submitted() -> None:
+    with ipar.Cluster(n=1) as client:
+        other = ipar.Client(client.cluster_id)
+        hub = hub_of(client)
+        hub.suspend()
+        try:
+            text = "x" * 60_000  # part of the message: much more than a socket holds
+            sent = [other[0].apply_async(len, text) for _ in range(2_000)]
+        finally:
+            hub.resume()
+        other.close()
+        ids = [one.msg_ids[0] for one in sent]
+        assert client.get_result(ids).get(timeout=30) == [60_000] * 2_000
 
 
 # ---------------------------------------------------------------------------------------- forks
