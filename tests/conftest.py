@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import os
@@ -22,6 +23,8 @@ import psutil
 import pytest
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from ipyasyncresult.core.outputs import Output
 
 # The same examples in every run, and few enough that nobody skips them.
@@ -267,6 +270,14 @@ def interrupted_when_it_waits(also: Callable[[], object] = lambda: True) -> Iter
     finally:
         over.set()
         thread.join()
+
+
+def forget_shell(shell: InteractiveShell) -> None:
+    """At the exit of Python IPython does nothing more for this shell.
+
+    For each it would look through all of the memory: minutes after a run of all tests.
+    """
+    atexit.unregister(shell.atexit_operations)
 
 
 def eventually(condition: Callable[[], object], timeout: float) -> bool:

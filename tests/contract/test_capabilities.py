@@ -26,6 +26,7 @@ import ipyasyncresult as ipar
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.display.model import LiveModel
 from ipyasyncresult.errors import CapabilityError, TaskTimeout
+from tests.conftest import forget_shell
 from tests.contract.conftest import BACKENDS, Gate, param
 
 if TYPE_CHECKING:
@@ -400,6 +401,7 @@ def shell() -> Iterator[InteractiveShell]:
     yield made
     made.run_line_magic("unload_ext", "ipyasyncresult")
     InteractiveShell.clear_instance()
+    forget_shell(made)
 
 
 @pytest.mark.parametrize("name", FIELDS)

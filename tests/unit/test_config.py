@@ -26,6 +26,7 @@ from ipyasyncresult.config import (
 )
 from ipyasyncresult.display import settings
 from ipyasyncresult.errors import ConfigurationError
+from tests.conftest import forget_shell
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,7 @@ def shell() -> Iterator[InteractiveShell]:
     made = InteractiveShell(config=config)
     yield made
     made.configurables.clear()
+    forget_shell(made)
 
 
 def write(folder: Path, text: str, name: str = "ipyasyncresult_config.py") -> Path:

@@ -19,6 +19,7 @@ from ipyasyncresult.core.task import Status
 from ipyasyncresult.errors import CompositeError, RemoteError
 from ipyasyncresult.magics.enginemagics import EngineMagics
 from ipyasyncresult.testing import FakeClient
+from tests.conftest import forget_shell
 
 
 class HandView:
@@ -80,6 +81,7 @@ def shell() -> Iterator[InteractiveShell]:
     made.colors = "nocolor"
     yield made
     InteractiveShell.clear_instance()
+    forget_shell(made)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from ipyasyncresult import AsyncResult
+from tests.conftest import forget_shell
 
 SOON = 30.0
 """Seconds after which waiting is given up."""
@@ -60,3 +61,4 @@ def run_cell() -> Iterator[Callable[[str], Any]]:
     yield run
     shell.run_line_magic("unload_ext", "ipyasyncresult")
     InteractiveShell.clear_instance()
+    forget_shell(shell)
