@@ -107,6 +107,7 @@ class IpyparallelClient(TakesReplies):
             # Before it is sent: the id is ipyparallel's, and no output may be missed.
             msg_id = entry.record.msg_id = future.msg_id
             flight = self._flights[msg_id] = Flight(self, msg_id, task.kind == m.CELL)
+            self._last[addressed] = msg_id
             self._enter([entry])
             future.iopub_callbacks.append(flight.take_iopub)
             future.add_done_callback(flight.take_reply)

@@ -27,7 +27,7 @@ from ipyasyncresult.wire import messages as m
 __all__ = ["ReadsHub"]
 
 _PAUSE = 0.02  # seconds between two questions to the hub, which tells nothing by itself
-_ABOUT = ["msg_id", "metadata", "submitted", "completed"]
+_ABOUT = ["msg_id", "metadata", "completed"]
 _ALL = [
     *_ABOUT,
     "started",
@@ -66,6 +66,7 @@ class ReadsHub(BackendClient):
     def __init__(self, client: Any) -> None:
         self.ipyparallel = client
         self._asked: dict[str, dict[str, Any]] = {}  # tasks of others, until they end
+        self._last: dict[bool, str] = {}  # submitted last, to an engine (True) and to any
 
     def _ask(self, method: str, *args: Any) -> Any:
         """What a method of ipyparallel's client gives.
@@ -81,8 +82,9 @@ class ReadsHub(BackendClient):
             raise HubError(f"ipyparallel's hub does not answer: {error}") from error
 
     def _query(self, query: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._ask("db_query", query, keys)
-        return found
+        found: list[dict[str, Any]] = self._ask("db_query", query, [*keys, "submitted"])
+        # What a task printed may be there before the task.
+        return [row for row in found if row["submitted"] is not None]
 
     def _find_call(self, which: str) -> Call | None:
         rows = self._query({"msg_id": {"$ne": ""}}, _ABOUT)
@@ -171,12 +173,17 @@ class ReadsHub(BackendClient):
         """
         seconds = check_timeout(timeout)
         deadline = None if seconds is None else time.monotonic() + seconds
-        wanted = self.outstanding
+        # Results come past the hub, so what has ended may still be on its way there.  It hears of
+        # the tasks of each way in their order.
+        wanted = self.outstanding | set(self._last.values())
+        patience = time.monotonic() + _ANSWER
         while wanted:
             found = self._query({"msg_id": {"$in": list(wanted)}}, ["msg_id"])
             wanted -= {row["msg_id"] for row in found}
             if wanted and deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"the hub did not take {len(wanted)} tasks within {timeout} s")
+            if time.monotonic() > patience:  # then it was purged
+                wanted &= self.outstanding
             if wanted:
                 time.sleep(_PAUSE)
 

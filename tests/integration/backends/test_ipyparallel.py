@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import ipyparallel
@@ -237,6 +238,30 @@ def test_the_hub_gives_results_to_others_by_label_and_id(
             other.get_result("nobody-1")
         other.purge_results("all")
         assert not set(mine.msg_ids) & set(other.hub_history())
+
+
+@pytest.mark.parametrize("addressed", [True, False])
+def test_what_has_ended_and_is_not_yet_with_the_hub_is_waited_for(
+    client: IpyparallelClient, cluster: ipyparallel.Cluster, addressed: bool
+) -> None:
+    hub = psutil.Process(cluster.controller.pid)
+    view = client[0] if addressed else client.load_balanced_view()
+    with ThreadPoolExecutor() as threads, ipar.connect(cluster) as other:
+        hub.suspend()
+        try:
+            mine = view.map_async(abs, [-1, -2])
+            assert mine.get(SOON) == [1, 2]  # past the hub
+            kept = threads.submit(client.wait_until_kept, SOON)
+            with pytest.raises(TimeoutError):
+                kept.result(0.2)
+        finally:
+            hub.resume()
+        assert kept.result(SOON) is None
+        theirs = other.get_result(mine.msg_ids)
+        assert isinstance(theirs, AsyncHubMapResult)
+        assert theirs.get(SOON) == [1, 2]
+        other.purge_results("all")
+        client.wait_until_kept(SOON)
 
 
 def test_results_of_its_own_are_tracked(client: IpyparallelClient, new_gate: NewGate) -> None:
