@@ -260,7 +260,8 @@ def interrupted_when_it_waits(also: Callable[[], object] = lambda: True) -> Iter
     def press() -> None:
         while not over.wait(0.01):
             if waits_for_a_result(mine) and also():
-                os.kill(os.getpid(), signal.SIGINT)
+                # To this thread: another one would note the signal and wake nobody.
+                signal.pthread_kill(mine, signal.SIGINT)
                 return
 
     thread = threading.Thread(target=press)

@@ -240,7 +240,7 @@ def test_noise_at_the_ports_hurts_nobody(client: ipar.Client) -> None:
 
 
 def test_an_oversized_message_costs_its_sender_the_connection() -> None:
-    """Also of one that has the key; checked on a socket with a small limit."""
+    """Also of one that has the key, and nobody else; checked on a socket with a small limit."""
     from ipyasyncresult.hub.gate import Gate
 
     folder = cluster_folder("oversized", create=True)
@@ -249,7 +249,7 @@ def test_an_oversized_message_costs_its_sender_the_connection() -> None:
         gate = Gate(context, folder, "127.0.0.1", max_frame=1000)
         clients, engines = TcpDoor(context), TcpDoor(context)
         gate.open(clients, engines)
-        line = connect_to_hub(folder, "clients", b"me")
+        line, other = (connect_to_hub(folder, "clients", name) for name in (b"me", b"other"))
         poll = make_poll([clients.handle])
 
         def arrived() -> bool:
@@ -259,13 +259,15 @@ def test_an_oversized_message_costs_its_sender_the_connection() -> None:
         line.send(b"x" * 900)
         wait_until(arrived)
         assert clients.take() == [(b"me", b"x" * 900, [])]
+        wait_until(lambda: arrived() or gate.admitted == 2)
         line.send(b"x" * 1100)
-        wait_until(lambda: arrived() or gate.accepted > 1)  # cut off, and back again
+        wait_until(lambda: arrived() or gate.accepted > 2)  # cut off: it knocks again
         assert not poll(0)
-        line.send(b"small")
+        other.send(b"small")
         wait_until(arrived)
-        assert clients.take() == [(b"me", b"small", [])]
+        assert clients.take() == [(b"other", b"small", [])]
         line.close()
+        other.close()
         clients.close()
         engines.close()
         gate.close()

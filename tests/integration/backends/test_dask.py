@@ -441,7 +441,8 @@ def test_the_stop_button_ends_the_wait_and_not_the_workers_of_this_process(
     wait.wait()
     os.killpg(running.pid, signal.SIGINT)
     said, complaints = running.communicate(timeout=2 * SOON)
-    assert complaints == ""
+    # Dask logs what takes it long at the end.
+    assert [line for line in complaints.splitlines() if " - distributed." not in line] == []
     assert said.splitlines() == [
         "0 of 1 done; the rest goes on: abort() takes back what is queued",
         "done",
