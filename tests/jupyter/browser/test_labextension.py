@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 def test_the_page_is_found_in_the_launcher_and_in_the_run_menu(lab: Lab) -> None:
     lab.command("launcher:create")
-    card = lab.page.locator(".jp-LauncherCard", has_text="Clusters").last
+    # There may be another launcher, behind the notebooks.
+    card = lab.page.locator(".jp-LauncherCard:visible", has_text="Clusters")
     with lab.page.context.expect_page() as opened:
         card.click()
     opened.value.wait_for_url("**/ipyasyncresult*")
