@@ -5,12 +5,17 @@
 Per backend, kind of work and way of submitting (a map, or single calls with a result object each)
 the medians of the ratios of interleaved pairs: ours / bare, on the clock and in processor time of
 all processes together.
+
+Both sides call the same functions with the same items, have every value in their hands at the end
+(which is compared once), take turns in being the first of a pair, and start without garbage of the
+other's.
 """
 
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -37,34 +42,41 @@ def millisecond(x: int) -> int:
     return x
 
 
-class Bare(NamedTuple):
-    """The same work without us."""
+class Ways(NamedTuple):
+    """To have a function called for so many items; each gives the list of values."""
 
-    map: Callable[[Callable[[int], int], int], object]
-    singles: Callable[[Callable[[int], int], int], object]
+    map: Callable[[Callable[[int], int], int], list[int]]
+    singles: Callable[[Callable[[int], int], int], list[int]]
 
 
-def of_executor(pool: concurrent.futures.Executor) -> Bare:
-    return Bare(
+class BareThreads(concurrent.futures.ThreadPoolExecutor):
+    """With the library's own `submit`, also while a client is open: that one replaces it, so that
+    what is printed in a pool that a task uses is the task's."""
+
+    submit = concurrent.futures.ThreadPoolExecutor.submit
+
+
+def of_executor(pool: concurrent.futures.Executor) -> Ways:
+    return Ways(
         lambda f, n: list(pool.map(f, range(n))),
         lambda f, n: [x.result() for x in [pool.submit(f, i) for i in range(n)]],
     )
 
 
 @contextmanager
-def processes() -> Iterator[tuple[Any, Bare]]:
+def processes() -> Iterator[tuple[Any, Ways]]:
     with concurrent.futures.ProcessPoolExecutor(WORKERS) as pool:
         yield pool, of_executor(pool)
 
 
 @contextmanager
-def threads() -> Iterator[tuple[Any, Bare]]:
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+def threads() -> Iterator[tuple[Any, Ways]]:
+    with BareThreads(WORKERS) as pool:
         yield pool, of_executor(pool)
 
 
 @contextmanager
-def dask() -> Iterator[tuple[Any, Bare]]:
+def dask() -> Iterator[tuple[Any, Ways]]:
     import distributed
 
     with (
@@ -75,7 +87,7 @@ def dask() -> Iterator[tuple[Any, Bare]]:
     ):
         yield (
             client,
-            Bare(
+            Ways(
                 lambda f, n: client.gather(client.map(f, range(n), pure=False)),
                 lambda f, n: [
                     x.result() for x in [client.submit(f, i, pure=False) for i in range(n)]
@@ -85,14 +97,14 @@ def dask() -> Iterator[tuple[Any, Bare]]:
 
 
 @contextmanager
-def ipyparallel() -> Iterator[tuple[Any, Bare]]:
+def ipyparallel() -> Iterator[tuple[Any, Ways]]:
     import ipyparallel as ipp
 
     with ipp.Cluster(n=WORKERS, delay=0, log_level=40) as client:
         view = client.load_balanced_view()
         yield (
             client,
-            Bare(
+            Ways(
                 lambda f, n: view.map_sync(f, range(n), chunksize=1),
                 lambda f, n: [x.get() for x in [view.apply_async(f, i) for i in range(n)]],
             ),
@@ -109,31 +121,38 @@ class Cost(NamedTuple):
     cpu: float
 
 
-def cpu_seconds() -> float:
-    """Of this process and all below it."""
+def clocks() -> list[int]:
+    """Of the processor time of this process and all below it, as clock_getcpuclockid(3) has them:
+    what `ps` shows counts hundredths of a second."""
     me = psutil.Process()
-    return sum(sum(one.cpu_times()[:2]) for one in (me, *me.children(recursive=True)))
+    return [~one.pid << 3 | 2 for one in (me, *me.children(recursive=True))]
 
 
 def cost_of(work: Callable[[], object]) -> Cost:
-    cpu, began = cpu_seconds(), time.perf_counter()
+    gc.collect()
+    used = clocks()
+    cpu, began = sum(map(time.clock_gettime, used)), time.perf_counter()
     work()
-    return Cost(time.perf_counter() - began, cpu_seconds() - cpu)
+    wall = time.perf_counter() - began
+    return Cost(wall, sum(map(time.clock_gettime, used)) - cpu)
 
 
 def compare(ours: Callable[[], object], bare: Callable[[], object], tasks: int, pairs: int) -> str:
     """The medians of pairs in turn, in microseconds a task, and of their ratios."""
+    assert ours() == bare()  # and both are warm
     rows = []
-    for number in range(pairs + 1):
-        pair = cost_of(ours), cost_of(bare)
-        if number:  # the first pair warms both up
-            rows.append(pair)
+    for number in range(pairs):
+        if number % 2:
+            other = cost_of(bare)
+            rows.append((cost_of(ours), other))
+        else:
+            mine = cost_of(ours)
+            rows.append((mine, cost_of(bare)))
     said = []
     for field in Cost._fields:
         mine, other = ([getattr(pair[side], field) for pair in rows] for side in (0, 1))
         each = [statistics.median(one) / tasks * 1e6 for one in (mine, other)]
-        known = [(a, b) for a, b in zip(mine, other, strict=True) if b]
-        ratio = statistics.median(a / b for a, b in known) if known else float("nan")
+        ratio = statistics.median(a / b for a, b in zip(mine, other, strict=True))
         said.append(f"{field}: ours {each[0]:6.0f} us  bare {each[1]:6.0f} us  ratio {ratio:.2f}")
     return "   ".join(said)
 
@@ -141,12 +160,12 @@ def compare(ours: Callable[[], object], bare: Callable[[], object], tasks: int, 
 def measure(name: str, tasks: int, pairs: int) -> None:
     with KINDS[name]() as (target, bare), ipyasyncresult.connect(target) as client:
         view = client.load_balanced_view()
-        ours = Bare(
+        ours = Ways(
             lambda f, n: view.map_sync(f, range(n), chunksize=1),
             lambda f, n: [x.get() for x in [view.apply_async(f, i) for i in range(n)]],
         )
         for function, kind in ((nothing, "nothing"), (millisecond, "millisecond")):
-            for way, mine, other in zip(Bare._fields, ours, bare, strict=True):
+            for way, mine, other in zip(Ways._fields, ours, bare, strict=True):
                 found = compare(
                     lambda f=function, run=mine: run(f, tasks),
                     lambda f=function, run=other: run(f, tasks),

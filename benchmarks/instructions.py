@@ -29,7 +29,6 @@ def client() -> Callable[[], object]:
     from ipyasyncresult.client.news import apply_news
     from ipyasyncresult.core.asyncresult import AsyncResult
     from ipyasyncresult.core.ledger import Ledger
-    from ipyasyncresult.core.tally import Tally
     from ipyasyncresult.wire import messages as m
     from ipyasyncresult.worker.functions import dump_arguments, dump_function
 
@@ -41,8 +40,8 @@ def client() -> Callable[[], object]:
     def run() -> None:
         function = dump_function(workloads.nothing)
         arguments, _ = dump_arguments((7,), {})
-        task, tally = m.Task("i", 0, arguments), Tally()
-        record = Holder.ledger.submit_counted("i", tally)
+        task = m.Task("i", 0, arguments)
+        record, tally = Holder.ledger.submit_counted("i", None)
         holder: Any = Holder
         result = AsyncResult.over(holder, [record], "f", single=True, tally=tally)
         m.encode(m.Submit([function], [task]))

@@ -37,7 +37,6 @@ def pieces() -> list[tuple[str, str, float]]:
     from ipyasyncresult.client.news import apply_news
     from ipyasyncresult.core.asyncresult import AsyncResult
     from ipyasyncresult.core.ledger import Ledger
-    from ipyasyncresult.core.tally import Tally
     from ipyasyncresult.hub.archive import Archive
     from ipyasyncresult.hub.records import EngineState
     from ipyasyncresult.hub.state import HubState
@@ -56,7 +55,7 @@ def pieces() -> list[tuple[str, str, float]]:
 
     def enter() -> tuple[Ledger, list[Any]]:
         ledger = Ledger(WireCodec())
-        return ledger, [ledger.submit_counted(i, Tally()) for i in ids]
+        return ledger, [ledger.submit_counted(i, None)[0] for i in ids]
 
     submit = m.encode(m.Submit([function], tasks()))
     run = m.encode(m.Run([function], tasks()))

@@ -18,10 +18,10 @@ from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.ledger import Batch, Codec, Ledger
 from ipyasyncresult.core.outputs import decode_outputs
 from ipyasyncresult.core.tally import Tally
-from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.core.task import ABORTED, DONE, FAILED, LOST, TaskRecord
 from ipyasyncresult.errors import CapabilityError, HubError, TaskAborted, UnknownTaskError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.guest import Delivery, Work, at_home, leave_home
+from ipyasyncresult.worker.guest import Delivery, Parcel, Work, at_home, leave_home
 
 __all__ = ["BackendClient", "reattach_to_backend"]
 
@@ -33,6 +33,13 @@ class _Held:
 
     def __init__(self, buffer: Any) -> None:
         self.buffer = buffer
+
+
+class _Numbers(dict[str, int]):
+    """Numbers, in the order in which they are first asked for.  Any thread."""
+
+    def __missing__(self, name: str) -> int:
+        return self.setdefault(name, len(self))
 
 
 class BackendClient(RemembersTasks):
@@ -74,7 +81,7 @@ class BackendClient(RemembersTasks):
         self.ledger: Ledger = Ledger(codec, callbacks_due=callbacks_due)
         self._numbers = itertools.count()
         self._closed = ""  # why, once it is
-        self._places: dict[str, int] = {}  # numbers of workers, in the order they were met
+        self._places = _Numbers()  # of workers
         register_client(self)
 
     # -- what a backend does ---------------------------------------------------------------------
@@ -112,21 +119,18 @@ class BackendClient(RemembersTasks):
         for task in tasks:
             buffers = frames[position : position + task.frames] if task.frames else ()
             position += task.frames
-            record = TaskRecord(task.msg_id, now, task.target if task.target >= 0 else None)
-            record.label = task.label
-            record.items = task.items
+            target = task.target if task.target >= 0 else None
+            record = TaskRecord(task.msg_id, now, target, target, task.label, task.items)
             entries.append(Entry(record, task, functions[task.function], buffers, group))
         self._submit(entries)
         return [entry.record for entry in entries], None
 
-    def submit_one(self, function: Any, task: m.Task, tally: Tally) -> TaskRecord:
-        """Send one task without frames, counted by a fresh `tally`; for views."""
-        self._check_open()
-        record = TaskRecord(task.msg_id, self.ledger.clock())
-        record.label = task.label
+    def submit_one(self, function: Any, task: m.Task) -> tuple[TaskRecord, Tally]:
+        """Send one task without frames; its record and who counts it.  For views."""
+        (record,), _ = self.submit([function], [task])
+        tally = Tally()
         self.ledger.count(tally, [record])
-        self._submit([Entry(record, task, function, (), None)])
-        return record
+        return record, tally
 
     def _submit(self, entries: list[Entry]) -> None:
         if not entries:
@@ -178,46 +182,50 @@ class BackendClient(RemembersTasks):
 
     def _engine_at(self, place: str) -> int:
         """The number of a worker."""
-        found = self._places.get(place)
-        if found is None:
-            found = self._places.setdefault(place, len(self._places))
-        return found
+        return self._places[place]
 
     def _finish(
-        self, batch: Batch, msg_id: str, delivery: Delivery, shown: int = 0, uuid: str | None = None
+        self,
+        batch: Batch,
+        msg_id: str,
+        delivery: Delivery | Parcel,
+        shown: int = 0,
+        uuid: str | None = None,
     ) -> None:
         """Enter how a task ended; the first `shown` pieces of its output are there already."""
         entry = self._entries.pop(msg_id, None)
-        record = batch.get(msg_id)
+        record = batch.get(msg_id) if entry is None else entry.record
         if record is None:
             return
-        if delivery.outputs:
-            for piece in delivery.outputs[shown:]:
+        ok, body, buffers, started, duration, failed_items, outputs, place = delivery
+        if outputs:
+            for piece in outputs[shown:]:
                 batch.output(msg_id, decode_outputs(piece))
-        record.engine_id = self._engine_at(delivery.place)
-        record.engine_uuid = uuid or delivery.place
-        record.started = delivery.started
-        record.duration = delivery.duration
-        record.completed = delivery.started + delivery.duration
-        good = delivery.ok and not delivery.failed_items
-        status = (m.OK if good else m.PARTIAL) if delivery.ok else m.ERROR
-        raw: Any = status, delivery.body, [_Held(buffer) for buffer in delivery.buffers]
-        if self._direct and good:
-            record.value, raw = delivery.body, None
-        if not good and entry is not None:
+        record.engine_id = self._places[place]
+        record.engine_uuid = uuid or place
+        record.started = started
+        record.duration = duration
+        record.completed = started + duration
+        held = [_Held(buffer) for buffer in buffers] if buffers else ()
+        if ok and not failed_items:
+            if self._direct:
+                record.value = body
+                batch.finish(msg_id, DONE)
+            else:
+                batch.finish(msg_id, DONE, raw=(m.OK, body, held))
+            return
+        if entry is not None:
             self._keep_failed(record, entry)
-        batch.finish(
-            msg_id,
-            Status.DONE if good else Status.FAILED,
-            raw=raw,
-            failed_items=delivery.failed_items if delivery.ok else None,
-        )
+        if ok:
+            batch.finish(msg_id, FAILED, raw=(m.PARTIAL, body, held), failed_items=failed_items)
+        else:
+            batch.finish(msg_id, FAILED, raw=(m.ERROR, body, held))
 
     def _lose(self, batch: Batch, msg_id: str, error: BaseException) -> None:
         """Enter that a task ended without a worker's word."""
         entry = self._entries.pop(msg_id, None)
         aborted = isinstance(error, TaskAborted)
-        record = batch.finish(msg_id, Status.ABORTED if aborted else Status.LOST, error=error)
+        record = batch.finish(msg_id, ABORTED if aborted else LOST, error=error)
         if record is not None and entry is not None:
             self._keep_failed(record, entry)
 
@@ -287,8 +295,8 @@ class BackendClient(RemembersTasks):
         again = []
         now = self.ledger.clock()
         for record in records:
-            copy = TaskRecord(self.new_msg_id(), now, record.target)
-            copy.label, copy.items = record.label, record.items
+            target = record.target
+            copy = TaskRecord(self.new_msg_id(), now, target, target, record.label, record.items)
             again.append(Entry(copy, *self._failed[record]))
         self._submit(again)
         return [entry.record for entry in again]
@@ -338,7 +346,7 @@ def _fate(record: TaskRecord | None, was_unfinished: bool) -> str:
     """What became of a task that was to be taken back."""
     if record is None:
         return "unknown"
-    if was_unfinished and record.status is Status.ABORTED:
+    if was_unfinished and record.status is ABORTED:
         return "aborted"
     return "running" if record.received is None else "finished"
 

@@ -20,7 +20,7 @@ from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.errors import EngineError, TaskAborted
-from ipyasyncresult.worker.guest import Delivery, run_all
+from ipyasyncresult.worker.guest import Parcel, run_all
 
 __all__ = [
     "CAPABILITIES",
@@ -179,12 +179,11 @@ class ExecutorClient(BackendClient):
             self._lose_all(batch, translate(error))
         self._hand_on()
 
-    def _deliver(self, batch: list[Entry], parcels: list[tuple[Any, ...]]) -> None:
-        deliveries = [Delivery._make(parcel) for parcel in parcels]
-        self._learn(batch[0].function, sum(d.duration for d in deliveries) / len(deliveries))
+    def _deliver(self, batch: list[Entry], parcels: list[Parcel]) -> None:
+        self._learn(batch[0].function, sum([parcel[4] for parcel in parcels]) / len(parcels))
         with self.ledger.batch() as news:
-            for entry, delivery in zip(batch, deliveries, strict=True):
-                self._finish(news, entry.record.msg_id, delivery)
+            for entry, parcel in zip(batch, parcels, strict=True):
+                self._finish(news, entry.record.msg_id, parcel)
 
     def _learn(self, function: bytes, seconds: float) -> None:
         took = self._took

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -52,18 +52,10 @@ class KnownTasks:
         self._sweep_at = self._FEW
         self._lock = threading.Lock()  # for sweeps
 
-    def add(self, records: Iterable[TaskRecord]) -> None:
+    def add(self, record: TaskRecord) -> None:
         """Any thread."""
         found = self._found
-        for record in records:
-            found[record.msg_id] = ref(record)
-        if len(found) > self._sweep_at:
-            self._sweep()
-
-    def add_one(self, msg_id: str, record: TaskRecord) -> None:
-        """Any thread."""
-        found = self._found
-        found[msg_id] = ref(record)
+        found[record.msg_id] = ref(record)
         if len(found) > self._sweep_at:
             self._sweep()
 
@@ -84,7 +76,7 @@ class KnownTasks:
         return self.get(msg_id) is not None
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     """What was submitted together: the shape in which its result comes back."""
 
     msg_ids: tuple[str, ...]
@@ -118,14 +110,15 @@ class RemembersTasks(RefusesByDefault):
         ids = tuple(entry.record.msg_id for entry in entries)
         self._history.extend(ids)
         self._calls.append(Call(ids, entries[0].group, entries[0].record.label))
-        self._known.add([entry.record for entry in entries])
+        for entry in entries:
+            self._known.add(entry.record)
 
     def _note_call(self, record: TaskRecord) -> None:
         """As :meth:`_note_calls`, of one task."""
         msg_id = record.msg_id
         self._history.append(msg_id)
         self._calls.append(Call((msg_id,), None, record.label))
-        self._known.add_one(msg_id, record)
+        self._known.add(record)
 
     def _keep_failed(self, record: TaskRecord, entry: Entry) -> None:
         # Not with the record: what holds its own key is held for good.
@@ -152,8 +145,9 @@ class RemembersTasks(RefusesByDefault):
         missing = [i for i in msg_ids if i not in found]
         if missing:
             fetched = self._fetch(missing)
-            self._known.add(fetched)
-            found.update({record.msg_id: record for record in fetched})
+            for record in fetched:
+                self._known.add(record)
+                found[record.msg_id] = record
         return [found[msg_id] for msg_id in msg_ids]
 
     def get_result(

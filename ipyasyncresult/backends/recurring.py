@@ -1,4 +1,4 @@
-"""Something that is done once a second for as long as there is reason to."""
+"""Something that is done now and then for as long as there is reason to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ __all__ = ["Recurring"]
 
 _log = logging.getLogger(__name__)
 
+_LINGER = 0.5
+"""Seconds in which there may be reason again: to start a thread costs more than a look."""
+
 
 class Recurring:
-    """Calls `look` again and again, on threads of its own, until it says that this was enough.
+    """Calls `look` again and again, in a thread of its own, until it says that this was enough.
 
     Parameters
     ----------
@@ -26,37 +29,42 @@ class Recurring:
         self._look = look
         self._interval = interval
         self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None  # guarded by _lock, as the next one
-        self._closed = False
+        self._thread: threading.Thread | None = None  # set under _lock, taken away by itself
+        self._closed = threading.Event()
 
     def begin(self) -> None:
         """There is reason to.  Any thread; cheap when that was known."""
-        if self._timer is None:
-            self._arm()
+        if self._thread is None:
+            self._start()
 
-    def _arm(self) -> None:
+    def _start(self) -> None:
         with self._lock:
-            if self._closed or self._timer is not None:
+            if self._closed.is_set() or self._thread is not None:
                 return
-            self._timer = threading.Timer(self._interval, self._run)
-            self._timer.daemon = True
-            self._timer.start()
+            self._thread = threading.Thread(target=self._run, name="ipyasyncresult-look")
+            self._thread.daemon = True
+            self._thread.start()
 
     def _run(self) -> None:
-        with self._lock:
-            self._timer = None
+        for_nothing = 0.0  # seconds
+        while not self._closed.wait(self._interval):
+            if self._goes_on():
+                for_nothing = 0.0
+                continue
+            for_nothing += self._interval
+            if for_nothing > _LINGER:
+                self._thread = None
+                if self._goes_on():  # meanwhile somebody began who relied on this thread
+                    self.begin()
+                return
+
+    def _goes_on(self) -> bool:
         try:
-            go_on = self._look()
+            return self._look()
         except Exception:  # noqa: BLE001  the next look may succeed, and somebody waits for it
             _log.exception("a look at what is under way failed")
-            go_on = True
-        if go_on:
-            self._arm()
+            return True
 
     def close(self) -> None:
         """No more of it.  Any thread, waits for nobody: the caller may hold what a look needs."""
-        with self._lock:
-            self._closed = True
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        self._closed.set()

@@ -25,11 +25,10 @@ from ipyasyncresult.backends.futures import check_workers, count_workers, transl
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.backends.recurring import Recurring
 from ipyasyncresult.client.interrupts import HeldInterrupts
-from ipyasyncresult.core.ledger import Batch
 from ipyasyncresult.core.tally import Tally
-from ipyasyncresult.core.task import Status, TaskRecord
+from ipyasyncresult.core.task import PENDING, TaskRecord
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.guest import Delivery, Direct
+from ipyasyncresult.worker.guest import Direct, Parcel
 
 __all__ = ["CAPABILITIES", "ThreadPoolClient", "connect", "recognizes"]
 
@@ -85,7 +84,7 @@ class ThreadPoolClient(BackendClient):
         self._drains = 0  # that the pool has, at work or not; changed under _lock
         self._lock = threading.Lock()
         self._at_work: set[_Drain] = set()
-        self._done: deque[tuple[Entry, Delivery]] = deque()  # emptied under the ledger's lock
+        self._done: deque[tuple[Entry, Parcel]] = deque()  # emptied under the ledger's lock
         self._minder = Recurring(self._look, _LOOK_SECONDS)
 
     def engine_count(self) -> int:
@@ -95,13 +94,12 @@ class ThreadPoolClient(BackendClient):
 
     # -- handing on ------------------------------------------------------------------------------
 
-    def submit_one(self, function: Any, task: m.Task, tally: Tally) -> TaskRecord:
+    def submit_one(self, function: Any, task: m.Task) -> tuple[TaskRecord, Tally]:
         """What :meth:`submit` does, with less: here it is most of what a task costs."""
         if self._closed or task.timeout:
-            return super().submit_one(function, task, tally)  # refuses it
+            return super().submit_one(function, task)  # refuses it
         msg_id = task.msg_id
-        record = self.ledger.submit_counted(msg_id, tally)
-        record.label = task.label
+        made = record, _ = self.ledger.submit_counted(msg_id, task.label)
         self._note_call(record)
         entry = self._entries[msg_id] = Entry(record, task, function, (), None)
         self._queue.append(entry)
@@ -109,7 +107,7 @@ class ThreadPoolClient(BackendClient):
             self._start_drains()
         if self._closed:  # it closed between the check and the queue
             self._fail_outstanding()
-        return record
+        return made
 
     def _send(self, entries: list[Entry]) -> None:
         self._enter(entries)
@@ -194,28 +192,8 @@ class ThreadPoolClient(BackendClient):
         if done:
             with self.ledger.batch() as news:
                 while done:
-                    entry, delivery = done.popleft()
-                    record = entry.record
-                    if delivery.failed_items or delivery.outputs or not delivery.ok:
-                        self._finish(news, record.msg_id, delivery)
-                    else:
-                        self._finish_well(news, record, delivery)
-
-    def _finish_well(self, news: Batch, record: TaskRecord, delivery: Delivery) -> None:
-        """What :meth:`_finish` does for a task that returned and wrote nothing."""
-        msg_id = record.msg_id
-        if self._entries.pop(msg_id, None) is None:  # it was given up
-            return
-        place = delivery.place
-        record.engine_id = self._places.get(place)
-        if record.engine_id is None:
-            record.engine_id = self._engine_at(place)
-        record.engine_uuid = place
-        record.started = started = delivery.started
-        record.duration = duration = delivery.duration
-        record.completed = started + duration
-        record.value = delivery.body
-        news.finish(msg_id, Status.DONE)
+                    entry, parcel = done.popleft()
+                    self._finish(news, entry.record.msg_id, parcel)
 
     def _look(self) -> bool:
         """The minder's: tell what drains do not tell while a task takes its time."""
@@ -224,7 +202,7 @@ class ThreadPoolClient(BackendClient):
         with self.ledger.batch() as news:
             for drain in list(self._at_work):
                 entry, began = drain.entry, drain.began
-                if entry is None or began > before or entry.record.status is not Status.PENDING:
+                if entry is None or began > before or entry.record.status is not PENDING:
                     continue
                 started = self.ledger.clock() - (monotonic() - began)
                 news.started(entry.record.msg_id, self._engine_at(drain.place), started)
@@ -299,15 +277,16 @@ class _Drain:
                 continue
             self.began, self.entry = now, entry
             try:
-                delivery = run(entry.function, entry.task.kind, entry.task.arguments)
+                task = entry.task
+                parcel = run(entry.function, task.kind, task.arguments, now)
             except BaseException as error:  # noqa: BLE001  nobody would hear of it
                 client._lose_all([entry], error)
                 continue
             self.entry = None
-            done.append((entry, delivery))
+            done.append((entry, parcel))
             now = monotonic()
             if now - told > _TELL_SECONDS:
                 client._tell()
-                told = now
+                now = told = monotonic()
             if now - began > _TURN_SECONDS and client._pass_on():
                 return

@@ -140,7 +140,8 @@ class _Tracker(BackendClient):
                 kind = type(future).__name__
                 raise TypeError(f"futures must be futures; number {position} is {kind} {future!r}")
         records = [self.ledger.submit(self.new_msg_id()) for _ in futures]
-        self._known.add(records)
+        for record in records:
+            self._known.add(record)
         result = TrackedResult.over_map(self, records, Map(), fname)
         kinds: dict[type[FollowedFutures], FollowedFutures] = {}
         for record, future in zip(records, futures, strict=True):

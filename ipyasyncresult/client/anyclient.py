@@ -66,8 +66,8 @@ class AnyClient(ClientProtocol, Protocol):
         Functions and arguments are as :attr:`packing` makes them.
         """
 
-    def submit_one(self, function: Any, task: m.Task, tally: Tally) -> TaskRecord:
-        """Send one task without frames, counted by a fresh `tally`.  For views."""
+    def submit_one(self, function: Any, task: m.Task) -> tuple[TaskRecord, Tally]:
+        """Send one task without frames; its record and who counts it.  For views."""
 
     def abort(
         self,

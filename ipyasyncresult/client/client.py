@@ -170,9 +170,9 @@ class Client(HubQuestions, EngineCare, AnyClient):
         """Send tasks; for views and executors."""
         return self._connection.submit(functions, tasks, frames, group)
 
-    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
-        """Send one task without frames, counted by a fresh `tally`; for views."""
-        return self._connection.submit_one(function, task, tally)
+    def submit_one(self, function: bytes, task: m.Task) -> tuple[TaskRecord, Tally]:
+        """Send one task without frames; its record and who counts it.  For views."""
+        return self._connection.submit_one(function, task)
 
     def abort(
         self,

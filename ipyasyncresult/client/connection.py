@@ -146,10 +146,7 @@ class Connection(Succession):
         records = []
         for task in tasks:
             target = task.target if task.target >= 0 else None
-            record = TaskRecord(task.msg_id, now, target)
-            record.label = task.label
-            record.items = task.items
-            records.append(record)
+            records.append(TaskRecord(task.msg_id, now, target, target, task.label, task.items))
         self.ledger.submit_many(records)
         try:
             packed = self._pack(tasks, frames) if frames else frames
@@ -187,10 +184,8 @@ class Connection(Succession):
         with contextlib.suppress(HubError, TimeoutError):
             self.ask("segments", timeout=_RECLAIM_TIMEOUT)
 
-    def submit_one(self, function: bytes, task: m.Task, tally: Tally) -> TaskRecord:
+    def submit_one(self, function: bytes, task: m.Task) -> tuple[TaskRecord, Tally]:
         """Send one task without frames, together with others if many come.  Any thread.
-
-        `tally`, a fresh one, counts it.
 
         Raises
         ------
@@ -199,8 +194,7 @@ class Connection(Succession):
         """
         if self.closed or self._forked:
             self.check_open()
-        record = self.ledger.submit_counted(task.msg_id, tally)
-        record.label = task.label
+        made = self.ledger.submit_counted(task.msg_id, task.label)
         try:
             self._outbox.add(function, task)
         except BaseException:
@@ -208,7 +202,7 @@ class Connection(Succession):
             raise
         if self.closed:  # it closed between the check and now
             self._fail_outstanding()
-        return record
+        return made
 
     def check_open(self) -> None:
         """Raise HubError when nothing can be sent."""

@@ -22,7 +22,6 @@ from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map, check_chunksize, partition_of
 from ipyasyncresult.core.slips import refuse_unknown
-from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import Status, TaskRecord
 from ipyasyncresult.errors import NoEnginesError
 from ipyasyncresult.wire import messages as m
@@ -85,8 +84,7 @@ class LoadBalancedView(View):
         if self.timeout is not None:
             task.timeout = self.timeout
         if not buffers:
-            tally = Tally()
-            record = client.submit_one(function, task, tally)
+            record, tally = client.submit_one(function, task)
             return AsyncResult.over(client, [record], function_name(f), single=True, tally=tally)
         records, tracker = client.submit([function], [task], buffers)
         return AsyncResult.over(client, records, function_name(f), tracker=tracker, single=True)

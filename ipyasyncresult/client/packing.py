@@ -6,6 +6,7 @@ of their own and threads of this very process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ipyasyncresult.errors import SerializationError
@@ -21,10 +22,10 @@ class Packing(Protocol):
     def function(self, f: Any, /) -> Any:
         """A function, for ``client.submit``; TypeError when it is none."""
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> tuple[Any, list[Any]]:
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> tuple[Any, Sequence[Any]]:
         """The arguments of a call, and the buffers that travel beside them."""
 
-    def chunk(self, items: Any, first: int, /) -> tuple[Any, list[Any]]:
+    def chunk(self, items: Any, first: int, /) -> tuple[Any, Sequence[Any]]:
         """Items of a map, and their buffers; `first` is where the first of them stands."""
 
     def size(self, packed: Any, /) -> int:
@@ -58,14 +59,14 @@ class _Objects:
         raise TypeError(f"function must be callable, not {type(f).__name__}")
 
     @staticmethod
-    def call(args: tuple[Any, ...], kwargs: dict[str, Any], /) -> tuple[Any, list[Any]]:
+    def call(args: tuple[Any, ...], kwargs: dict[str, Any], /) -> tuple[Any, Sequence[Any]]:
         packed = (args, kwargs)
-        return Referring(packed) if Reference.were_made else packed, []
+        return Referring(packed) if Reference.were_made else packed, ()
 
     @staticmethod
-    def chunk(items: Any, first: int, /) -> tuple[Any, list[Any]]:
+    def chunk(items: Any, first: int, /) -> tuple[Any, Sequence[Any]]:
         del first
-        return Referring(items) if Reference.were_made else items, []
+        return Referring(items) if Reference.were_made else items, ()
 
     @staticmethod
     def size(packed: Any, /) -> int:

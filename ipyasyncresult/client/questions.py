@@ -132,12 +132,15 @@ class HubQuestions:
             for about in described:
                 if about is None:
                     continue
-                target = about["target"]
+                target = about["target"] if about["target"] >= 0 else None
                 record = TaskRecord(
-                    about["msg_id"], about["submitted"], target if target >= 0 else None
+                    about["msg_id"],
+                    about["submitted"],
+                    target,
+                    target,
+                    about["label"],
+                    about["items"],
                 )
-                record.label = about["label"]
-                record.items = about["items"]
                 records[record.msg_id] = record
                 made.append(record)
             self.ledger.submit_many(made)
@@ -153,12 +156,11 @@ class HubQuestions:
     def resubmit_records(self, records: Sequence[TaskRecord]) -> list[TaskRecord]:
         """Run ended tasks again; new records.  For ``retry_failed`` and :meth:`resubmit`."""
         again = {record.msg_id: self._connection.new_msg_id() for record in records}
-        made = []
         now = self.ledger.clock()
-        for record in records:
-            copy = TaskRecord(again[record.msg_id], now, record.target)
-            copy.label, copy.items = record.label, record.items
-            made.append(copy)
+        made = [
+            TaskRecord(again[one.msg_id], now, one.target, one.target, one.label, one.items)
+            for one in records
+        ]
         self.ledger.submit_many(made)
         try:
             _refuse_missing(self._connection.ask("resubmit", again=again))

@@ -178,22 +178,22 @@ class AsyncResult(Waitable, Insight, Controllable):
         CompositeError
             When several failed.
         """
+        tally, records = self._tally, self.records
         # Often a thousand results are asked one by one when all of them are there.
-        unsure = timeout != -1 or return_when is not None or self._tally.left
+        unsure = timeout != -1 or return_when is not None or tally.left
         if unsure and not self._wait_checked(timeout, return_when):
             counts = self.counts()
             raise TimeoutError(f"{counts.finished} of {counts.total} done; the rest goes on")
-        records = self.records
-        if self._single and not self._tally.left and not return_exceptions:
+        if self._single and not return_exceptions and not tally.left:
             return value_of(self._ledger.codec, records[0])
-        if return_when is not None and self._tally.left:
+        if return_when is not None and tally.left:
             records = [record for record in records if record.received is not None]
             if return_when == "FIRST_EXCEPTION":
                 records = [record for record in records if record.failed_items]
         pieces = self._pieces(records)
         if self._failed_among(records):
             if not return_exceptions:
-                raise_for(errors_in(pieces), self._tally.total)
+                raise_for(errors_in(pieces), tally.total)
             pieces = unwrap(pieces)
         return pieces[0][0] if self._single else self._assemble(pieces)
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol, Self
 
 from ipyasyncresult.core.outputs import Output
 from ipyasyncresult.core.tally import Follower, Journal, Tally
-from ipyasyncresult.core.task import FINAL, Status, TaskRecord
+from ipyasyncresult.core.task import DONE, FINAL, PENDING, RUNNING, Status, TaskRecord
 from ipyasyncresult.core.waiting import ConditionWaits, Waits
 from ipyasyncresult.errors import UnknownTaskError
 
@@ -86,21 +86,20 @@ class Ledger:
 
     def submit(self, msg_id: str, target: int | None = None) -> TaskRecord:
         """A new pending record.  Any thread."""
-        record = TaskRecord(msg_id, self.clock(), target)
+        record = TaskRecord(msg_id, self.clock(), target, target)
         self._pending[msg_id] = record  # one dict store is atomic
         return record
 
-    def submit_counted(self, msg_id: str, tally: Tally) -> TaskRecord:
-        """A new pending record of one item, counted by a `tally` that nobody else has yet.
+    def submit_counted(self, msg_id: str, label: str | None) -> tuple[TaskRecord, Tally]:
+        """A new pending record of one item for any engine, and who counts it.
 
         Any thread; without the lock, as nothing can happen to the task before it was sent.
         """
-        record = TaskRecord(msg_id, now := self.clock())
-        record.tallies = tally
-        tally.submitted = now
-        tally.total = tally.left = 1
+        now = self.clock()
+        tally = Tally(1, left=1, submitted=now)
+        record = TaskRecord(msg_id, now, None, None, label, 1, tally)
         self._pending[msg_id] = record  # one dict store is atomic
-        return record
+        return record, tally
 
     def submit_many(self, records: Iterable[TaskRecord]) -> None:
         """Enter records made by the caller.  Any thread."""
@@ -196,7 +195,7 @@ class Ledger:
                     tally.failures += record.failed_items > 0
                     continue
                 tally.left += 1
-                if record.status is Status.RUNNING:
+                if record.status is RUNNING:
                     tally.running += items
                 if record.tallies is None:
                     record.tallies = tally
@@ -243,7 +242,7 @@ class Ledger:
         """A journal of what changes from now on; what is more than pending now comes first."""
         journal = Journal()
         with self._lock:
-            journal.add([r for r in records if r.status is not Status.PENDING or r.outputs])
+            journal.add([r for r in records if r.status is not PENDING or r.outputs])
             tally.followers = [*(tally.followers or ()), journal]
 
         def stop() -> None:
@@ -333,9 +332,9 @@ class Batch:
     def started(self, msg_id: str, engine_id: int | None, started: float) -> None:
         """An engine runs it."""
         record = self.get(msg_id)
-        if record is None or record.status is not Status.PENDING:
+        if record is None or record.status is not PENDING:
             return
-        record.status = Status.RUNNING
+        record.status = RUNNING
         record.engine_id = engine_id
         record.started = started
         for tally in _tallies(record):
@@ -345,9 +344,9 @@ class Batch:
     def requeued(self, msg_id: str) -> None:
         """It waits again: its engine gave it back, or died and it is retried."""
         record = self.get(msg_id)
-        if record is None or record.status is not Status.RUNNING:
+        if record is None or record.status is not RUNNING:
             return
-        record.status = Status.PENDING
+        record.status = PENDING
         record.engine_id = record.target
         record.started = None
         for tally in _tallies(record):
@@ -390,39 +389,34 @@ class Batch:
         if record is None:
             self._ledger.late += 1
             return None
-        record.raw = raw
-        record.error = error
-        if status is not Status.DONE:
+        if raw is not None:
+            record.raw = raw
+        if error is not None:
+            record.error = error
+        if status is not DONE:
             record.failed_items = record.items if failed_items is None else failed_items
-        was_running = record.status is Status.RUNNING
+        was_running = record.status is RUNNING
         record.status = status
         record.received = self.now  # last: who sees it may read the rest without the lock
-        tallies = record.tallies
-        if tallies is not None:
-            record.tallies = None
-            if isinstance(tallies, Tally):
-                self._count_end(tallies, record, was_running)
-            else:
-                for tally in tallies:
-                    self._count_end(tally, record, was_running)
-        return record
-
-    def _count_end(self, tally: Tally, record: TaskRecord, was_running: bool) -> None:
         items = record.items
-        tally.finished += items
-        if was_running:
-            tally.running -= items
-        if record.failed_items:
-            tally.failed += record.failed_items
-            tally.failures += 1
-        if tally.followers is not None:
-            self._note(tally, record)
-        if tally.arrivals is not None:
-            tally.arrivals.append(record)
-        tally.left -= 1
-        if not tally.left and tally.callbacks is not None:
-            self.completed.extend(tally.callbacks)
-            tally.callbacks = None
+        tallies = record.tallies
+        record.tallies = None
+        for tally in (tallies,) if isinstance(tallies, Tally) else tallies or ():
+            tally.finished += items
+            if was_running:
+                tally.running -= items
+            if record.failed_items:
+                tally.failed += record.failed_items
+                tally.failures += 1
+            if tally.followers is not None:
+                self._note(tally, record)
+            if tally.arrivals is not None:
+                tally.arrivals.append(record)
+            tally.left = left = tally.left - 1
+            if not left and tally.callbacks is not None:
+                self.completed.extend(tally.callbacks)
+                tally.callbacks = None
+        return record
 
     def finish_all(self, status: Status, error: Callable[[TaskRecord], BaseException]) -> None:
         """End everything that is unfinished (the hub is gone, the client closes)."""

@@ -14,7 +14,21 @@ from ipyasyncresult.core.outputs import Output
 if TYPE_CHECKING:
     from ipyasyncresult.core.tally import Tally
 
-__all__ = ["FINAL", "TRANSITIONS", "UNSET", "Counts", "Status", "TaskOutputs", "TaskRecord"]
+__all__ = [
+    "ABORTED",
+    "DONE",
+    "FAILED",
+    "FINAL",
+    "LOST",
+    "PENDING",
+    "RUNNING",
+    "TRANSITIONS",
+    "UNSET",
+    "Counts",
+    "Status",
+    "TaskOutputs",
+    "TaskRecord",
+]
 
 UNSET: Any = object()
 """The value of a task whose result was not decoded yet (None is a result)."""
@@ -37,18 +51,22 @@ class Status(enum.StrEnum):
     """It was taken back before it ran."""
 
 
-FINAL = frozenset({Status.DONE, Status.FAILED, Status.LOST, Status.ABORTED})
+PENDING, RUNNING, DONE, FAILED, LOST, ABORTED = Status
+"""The same by name, for what is done with each task: before Python 3.12, to look one up in its
+class takes longer than to call a function."""
+
+FINAL = frozenset({DONE, FAILED, LOST, ABORTED})
 """States that never change again: the first one wins."""
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     # A short task is never reported as running: it goes from pending to its end.
-    Status.PENDING: frozenset({Status.RUNNING}) | FINAL,
+    PENDING: frozenset({RUNNING}) | FINAL,
     # Back to pending: its engine died and it is tried again.
-    Status.RUNNING: frozenset({Status.PENDING}) | FINAL,
-    Status.DONE: frozenset(),
-    Status.FAILED: frozenset(),
-    Status.LOST: frozenset(),
-    Status.ABORTED: frozenset(),
+    RUNNING: frozenset({PENDING}) | FINAL,
+    DONE: frozenset(),
+    FAILED: frozenset(),
+    LOST: frozenset(),
+    ABORTED: frozenset(),
 }
 
 
@@ -64,25 +82,21 @@ class TaskRecord(msgspec.Struct, weakref=True, eq=False):
     msg_id: str
     submitted: float | None  # seconds since the epoch, client's clock
     target: int | None = None  # engine id that was asked for, or None for any
-    status: Status = Status.PENDING
-    engine_id: int | None = None
+    engine_id: int | None = None  # the one that has it; until that is known, what was asked for
+    label: str | None = None
+    items: int = 1  # how many items of a map it stands for
+    tallies: Tally | list[Tally] | None = None  # who counts this task; None at the end
+    status: Status = PENDING
     engine_uuid: str | None = None
     started: float | None = None  # seconds since the epoch, engine's clock
     completed: float | None = None  # seconds since the epoch, engine's clock
     received: float | None = None  # seconds since the epoch, client's clock
     duration: float | None = None  # seconds, by the engine's monotonic clock
-    label: str | None = None
-    items: int = 1  # how many items of a map it stands for
     failed_items: int = 0  # how many of its items failed: 0, or up to ``items``
     outputs: list[Output] | None = None  # None as long as there was none
     raw: Any = None  # the undecoded result (the backend's own form); None once decoded
     value: Any = UNSET  # the decoded result
     error: BaseException | None = None  # made for this task; set at the end or at first decoding
-    tallies: Tally | list[Tally] | None = None  # who counts this task; None at the end
-
-    def __post_init__(self) -> None:
-        if self.target is not None:
-            self.engine_id = self.target
 
     def __repr__(self) -> str:
         return f"<TaskRecord {self.msg_id} {self.status.value}>"

@@ -81,7 +81,6 @@ class _ConsoleRecorder(Recorder):
     """What a console writes and shows goes out at once, as messages of its kernel."""
 
     def __init__(self, kernel: _Kernel) -> None:
-        super().__init__()
         self._kernel = kernel
 
     def _say(self, kind: str, content: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ class EngineLoop:
         self._began = time.time()
         self._began_monotonic = time.monotonic()  # the other one may jump
         self.running.begin(task.msg_id, task.timeout)
-        recorder = self._recorder = TaskRecorder(self._settings.output_limit)
+        recorder = self._recorder = TaskRecorder.limited(self._settings.output_limit)
         recorder.msg_id = task.msg_id
         self._turn.release()
         try:

@@ -133,9 +133,7 @@ class FakeClient:
 
     def _enter(self, target: int | None, label: str | None, items: int = 1) -> TaskRecord:
         msg_id = f"{self._name}-{next(self._task_numbers)}"
-        record = TaskRecord(msg_id, self.clock(), target)
-        record.label = label
-        record.items = items
+        record = TaskRecord(msg_id, self.clock(), target, target, label, items)
         self._records[msg_id] = record
         self.ledger.submit_many([record])
         return record

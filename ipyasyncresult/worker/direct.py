@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ipyasyncresult.core.failure import Raised
-from ipyasyncresult.worker.awaiting import settle
+from ipyasyncresult.worker.awaiting import is_awaited, run_coroutine
 from ipyasyncresult.worker.chunks import ChunkResult, ChunkRun
 from ipyasyncresult.worker.failures import describe_call, keep_failure
 from ipyasyncresult.worker.namespace import Reference, resolve_reference
@@ -29,7 +29,7 @@ def call_function(function: Callable[..., Any], packed: Any) -> Ending:
     try:
         args, kwargs = packed
         value = function(*args, **kwargs)
-        return True, value if value is None else settle(value), 0
+        return True, run_coroutine(value) if is_awaited(value) else value, 0
     except BaseException as error:  # noqa: BLE001  every task ends in an outcome
         name = name_of(function)
         inputs = f"{name}(...)" if args is None else describe_call(name, args, kwargs)
@@ -56,7 +56,7 @@ def _run_item(function: Callable[..., Any], item: Any, star: bool) -> Ending:
     """A chunk of one item, as a map has them as a rule."""
     try:
         value = function(*item) if star else function(item)
-        return True, [value if value is None else settle(value)], 0
+        return True, [run_coroutine(value) if is_awaited(value) else value], 0
     except BaseException as error:  # noqa: BLE001  as above
         inputs = describe_call(name_of(function), item if star else (item,))
         return True, ChunkResult([None], {0: keep_failure(error, inputs=inputs)}), 1

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from time import time
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -63,19 +63,14 @@ class _Tail:
 
 
 class Recorder:
-    """What one task writes, in the order in which it writes.  All methods: any thread.
-
-    Parameters
-    ----------
-    limit : int
-        Characters of text to keep at most.
-    """
+    """What one task writes, in the order in which it writes.  All methods: any thread."""
 
     # One lock for all of a process: making one per task costs more than sharing it.  It is
     # reentrant, because a finaliser that prints may run while it is held.
     _lock = threading.RLock()
 
-    # A task that prints nothing should cost nothing: these are set on first use.
+    # A task that prints nothing should cost nothing: these are set on first use, and there is no
+    # `__init__`.
     _kind: OutputKind | None = None  # of the last text
     _size = 0  # characters in `_raw`, about
     _time = 0.0  # of the first text of `_kind` in a row
@@ -93,9 +88,12 @@ class Recorder:
     _limit = TEXT_CHARACTERS
     _room = TEXT_CHARACTERS // 2  # characters that may still go out live
 
-    def __init__(self, limit: int = TEXT_CHARACTERS) -> None:
-        if limit != TEXT_CHARACTERS:
-            self._limit, self._room = limit, limit // 2
+    @classmethod
+    def limited(cls, limit: int) -> Self:
+        """One that keeps so many characters of text at most."""
+        recorder = cls()
+        recorder._limit, recorder._room = limit, limit // 2
+        return recorder
 
     @classmethod
     def renew_lock(cls) -> None:
@@ -186,7 +184,6 @@ class Recorder:
     def end(self) -> list[Output]:
         """:meth:`finish` and :meth:`take`, for who takes nothing later."""
         if self._raw is None and not self._outputs:
-            self._finished = True
             return []
         self.finish()
         return self.take()

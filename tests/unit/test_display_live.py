@@ -100,7 +100,7 @@ def update(text: str, display_id: str) -> Output:
 
 
 def record(outputs: list[Output], task: int = 0, status: Status = Status.RUNNING) -> TaskRecord:
-    made = TaskRecord(f"id-{task}", 0.0, target=task)
+    made = TaskRecord(f"id-{task}", 0.0, target=task, engine_id=task)
     made.outputs = outputs
     made.status = status
     return made

@@ -48,7 +48,7 @@ def test_text_and_displays_keep_their_order() -> None:
 
 
 def test_a_flood_keeps_head_and_tail_and_says_what_was_dropped() -> None:
-    recorder = Recorder(limit=16_000)
+    recorder = Recorder.limited(16_000)
     lines = [f"line {number}\n" for number in range(100_000)]
     for line in lines:
         recorder.write("stdout", line)
@@ -65,7 +65,7 @@ def test_a_flood_keeps_head_and_tail_and_says_what_was_dropped() -> None:
 
 
 def test_nothing_is_dropped_below_the_limit() -> None:
-    recorder = Recorder(limit=1000)
+    recorder = Recorder.limited(1000)
     text = "x" * 990
     recorder.write("stdout", text)
     recorder.finish()
@@ -73,7 +73,7 @@ def test_nothing_is_dropped_below_the_limit() -> None:
 
 
 def test_one_text_that_is_too_long_keeps_its_head_and_tail() -> None:
-    recorder = Recorder(limit=1600)
+    recorder = Recorder.limited(1600)
     recorder.write("stderr", "head" + "x" * 100_000 + "tail")
     recorder.finish()
     text = stream_text(recorder.take(), "stderr")
@@ -162,7 +162,7 @@ def test_output_after_the_end_is_announced_once_per_take() -> None:
 
 
 def test_output_after_the_end_is_bounded_too() -> None:
-    recorder = Recorder(limit=4000)
+    recorder = Recorder.limited(4000)
     recorder.finish(lambda _: None)
     for _ in range(10_000):
         recorder.write("stdout", "x" * 100)
@@ -172,7 +172,7 @@ def test_output_after_the_end_is_bounded_too() -> None:
 
 
 def test_the_log_of_an_idle_process_has_its_limit_anew_for_each_take() -> None:
-    recorder = LogRecorder(limit=100)
+    recorder = LogRecorder.limited(100)
     for _ in range(3):
         recorder.write("stdout", "x" * 80)
         assert stream_text(recorder.take(), "stdout") == "x" * 80
