@@ -21,7 +21,7 @@ from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import ABORTED, DONE, FAILED, LOST, TaskRecord
 from ipyasyncresult.errors import CapabilityError, HubError, TaskAborted, UnknownTaskError
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.guest import Delivery, Parcel, Work, at_home, leave_home
+from ipyasyncresult.worker.guest import Delivery, PlainDelivery, Work, at_home, leave_home
 
 __all__ = ["BackendClient", "reattach_to_backend"]
 
@@ -188,7 +188,7 @@ class BackendClient(RemembersTasks):
         self,
         batch: Batch,
         msg_id: str,
-        delivery: Delivery | Parcel,
+        delivery: Delivery | PlainDelivery,
         shown: int = 0,
         uuid: str | None = None,
     ) -> None:

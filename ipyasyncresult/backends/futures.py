@@ -20,7 +20,7 @@ from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.core.arguments import check_count
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.errors import EngineError, TaskAborted
-from ipyasyncresult.worker.guest import Parcel, run_all
+from ipyasyncresult.worker.guest import PlainDelivery, run_all
 
 __all__ = [
     "CAPABILITIES",
@@ -179,7 +179,7 @@ class ExecutorClient(BackendClient):
             self._lose_all(batch, translate(error))
         self._hand_on()
 
-    def _deliver(self, batch: list[Entry], parcels: list[Parcel]) -> None:
+    def _deliver(self, batch: list[Entry], parcels: list[PlainDelivery]) -> None:
         self._learn(batch[0].function, sum([parcel[4] for parcel in parcels]) / len(parcels))
         with self.ledger.batch() as news:
             for entry, parcel in zip(batch, parcels, strict=True):

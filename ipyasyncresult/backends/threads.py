@@ -28,7 +28,7 @@ from ipyasyncresult.client.interrupts import HeldInterrupts
 from ipyasyncresult.core.tally import Tally
 from ipyasyncresult.core.task import PENDING, TaskRecord
 from ipyasyncresult.wire import messages as m
-from ipyasyncresult.worker.guest import Direct, Parcel
+from ipyasyncresult.worker.guest import Direct, PlainDelivery
 
 __all__ = ["CAPABILITIES", "ThreadPoolClient", "connect", "recognizes"]
 
@@ -84,7 +84,7 @@ class ThreadPoolClient(BackendClient):
         self._drains = 0  # that the pool has, at work or not; changed under _lock
         self._lock = threading.Lock()
         self._at_work: set[_Drain] = set()
-        self._done: deque[tuple[Entry, Parcel]] = deque()  # emptied under the ledger's lock
+        self._done: deque[tuple[Entry, PlainDelivery]] = deque()  # emptied under the ledger's lock
         self._minder = Recurring(self._look, _LOOK_SECONDS)
 
     def engine_count(self) -> int:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Delivery",
     "Direct",
-    "Parcel",
+    "PlainDelivery",
     "Work",
     "at_home",
     "deliver",
@@ -91,7 +91,7 @@ class Delivery(NamedTuple):
     """Which worker ran it."""
 
 
-Parcel = tuple[bool, Any, Sequence[Any], float, float, int, Sequence[bytes], str]
+PlainDelivery = tuple[bool, Any, Sequence[Any], float, float, int, Sequence[bytes], str]
 """A :class:`Delivery` as a plain tuple, which is made, pickled and taken apart faster."""
 
 
@@ -300,7 +300,7 @@ def run_function(
     return outcome, recorder.take()
 
 
-def run_all(function: bytes, works: Sequence[tuple[Any, ...]]) -> list[Parcel]:
+def run_all(function: bytes, works: Sequence[tuple[Any, ...]]) -> list[PlainDelivery]:
     """Run several tasks of one function, one after the other.
 
     Plain tuples both ways, which are pickled faster: each of `works` is a :class:`Work` without its
@@ -310,7 +310,7 @@ def run_all(function: bytes, works: Sequence[tuple[Any, ...]]) -> list[Parcel]:
     return [_picklable(_deliver_from(host, Work(function, *work), host.place)) for work in works]
 
 
-def _picklable(delivery: Delivery) -> Parcel:
+def _picklable(delivery: Delivery) -> PlainDelivery:
     if not delivery.buffers:
         return tuple(delivery)
     return tuple(delivery._replace(buffers=[bytes(buffer) for buffer in delivery.buffers]))
@@ -326,7 +326,7 @@ class Direct:
         self.place: str = f"{host.place}:{threading.get_ident()}"  # each thread is a worker
         self._epoch = time() - monotonic()
 
-    def run(self, function: Any, kind: int, arguments: Any, began: float) -> Parcel:
+    def run(self, function: Any, kind: int, arguments: Any, began: float) -> PlainDelivery:
         """Run one task, which began now by the monotonic clock.  Never raises."""
         self._renew()
         recorder = Recorder()
