@@ -206,20 +206,18 @@ class BackendClient(RemembersTasks):
         record.started = started
         record.duration = duration
         record.completed = started + duration
+        if ok and not failed_items and self._direct:
+            record.value = body
+            batch.finish(msg_id, DONE)
+            return
         held = [_Held(buffer) for buffer in buffers] if buffers else ()
         if ok and not failed_items:
-            if self._direct:
-                record.value = body
-                batch.finish(msg_id, DONE)
-            else:
-                batch.finish(msg_id, DONE, raw=(m.OK, body, held))
+            batch.finish(msg_id, DONE, raw=(m.OK, body, held))
             return
         if entry is not None:
             self._keep_failed(record, entry)
-        if ok:
-            batch.finish(msg_id, FAILED, raw=(m.PARTIAL, body, held), failed_items=failed_items)
-        else:
-            batch.finish(msg_id, FAILED, raw=(m.ERROR, body, held))
+        raw = m.PARTIAL if ok else m.ERROR, body, held
+        batch.finish(msg_id, FAILED, raw=raw, failed_items=failed_items if ok else None)
 
     def _lose(self, batch: Batch, msg_id: str, error: BaseException) -> None:
         """Enter that a task ended without a worker's word."""
