@@ -30,14 +30,8 @@ class _Loop:
 _of_thread = threading.local()
 
 
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
-"""Kinds of most results: none of them is awaited."""
-
-
 def is_awaited(value: object) -> bool:
     """Whether it is a coroutine or an asyncio future."""
-    if type(value) in _PLAIN:
-        return False
     if isinstance(value, CoroutineType):
         return True
     futures = sys.modules.get("asyncio.futures")  # without it there is no future either

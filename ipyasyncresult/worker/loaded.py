@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from ipyasyncresult.core.unpickling import loads
-from ipyasyncresult.worker.awaiting import is_awaited, run_coroutine, settle
+from ipyasyncresult.worker.awaiting import settle
 from ipyasyncresult.worker.namespace import current_namespace
 
 __all__ = ["LoadedFunction", "Required", "load_function"]
@@ -131,7 +131,7 @@ class LoadedFunction:
             with self.bound() as function:
                 return settle(function(*args, **kwargs))
         value = self.function(*args, **kwargs)
-        return run_coroutine(value) if is_awaited(value) else value
+        return value if value is None else settle(value)
 
     @contextmanager
     def bound(self) -> Iterator[Callable[..., Any]]:
