@@ -27,6 +27,7 @@ from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
 from ipyasyncresult.core.arguments import check_count, is_number
 from ipyasyncresult.core.asyncresult import AsyncResult
+from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.waiting import check_timeout
 from ipyasyncresult.errors import HubError, StartError, TimeoutError, VersionMismatch
@@ -146,7 +147,7 @@ class DaskClient(TakesDeliveries):
                     f"client {mine[0]} on Python {mine[1]}"
                 )
         if about_worker() in map(tuple, found.values()):  # threads of the user's own process
-            self.capabilities = dataclasses.replace(CAPABILITIES, cells=False)
+            self.capabilities: Capabilities = dataclasses.replace(CAPABILITIES, cells=False)
         elif self.dask.cluster is not None:
             self.dask.register_plugin(OutOfReach())
         if self.dask.cluster is not None:
