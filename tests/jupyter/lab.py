@@ -65,7 +65,10 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
 
-IS_UP = "() => window.jupyterapp?.restored.then(() => true)"
+# With the plugins that come last: what they add to an open menu closes it.
+IS_UP = """() => window.jupyterapp?.restored
+  .then(() => window.jupyterapp.allPluginsActivated)
+  .then(() => true)"""
 COMMAND = "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => null)"
 OPEN = """async (path) => {
   const app = window.jupyterapp;
