@@ -89,9 +89,8 @@ def dask() -> Iterator[tuple[Any, Ways]]:
             client,
             Ways(
                 lambda f, n: client.gather(client.map(f, range(n), pure=False)),
-                lambda f, n: [
-                    x.result() for x in [client.submit(f, i, pure=False) for i in range(n)]
-                ],
+                # Faster than `result()` of one after the other.
+                lambda f, n: client.gather([client.submit(f, i, pure=False) for i in range(n)]),
             ),
         )
 

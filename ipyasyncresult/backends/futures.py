@@ -28,6 +28,7 @@ __all__ = [
     "check_workers",
     "connect",
     "count_workers",
+    "lose_all",
     "recognizes",
     "translate",
 ]
@@ -146,7 +147,7 @@ class ExecutorClient(BackendClient):
         try:
             future = self.executor_.submit(run_all, batch[0].function, works)
         except Exception as error:  # noqa: BLE001  it is shut down or broken: these never run
-            self._lose_all(batch, translate(error))
+            lose_all(self, batch, error)
             return None
         first = batch[0]
         if not self._is_short(first):  # short ones are not worth the news
@@ -176,7 +177,7 @@ class ExecutorClient(BackendClient):
         if error is None:
             self._take_back([entry.record.msg_id for entry in batch])
         else:
-            self._lose_all(batch, translate(error))
+            lose_all(self, batch, error)
         self._hand_on()
 
     def _deliver(self, batch: list[Entry], parcels: list[PlainDelivery]) -> None:
@@ -195,11 +196,6 @@ class ExecutorClient(BackendClient):
             took[function] = seconds
         else:
             took[function] = before + _SLOW_DOWN * (seconds - before)
-
-    def _lose_all(self, batch: list[Entry], error: BaseException) -> None:
-        with self.ledger.batch() as news:
-            for entry in batch:
-                self._lose(news, entry.record.msg_id, error)
 
     # -- control ---------------------------------------------------------------------------------
 
@@ -240,6 +236,13 @@ def translate(error: BaseException) -> BaseException:
         made = EngineError(f"the executor could not run the task: {name}: {error}")
     made.__cause__ = error
     return made
+
+
+def lose_all(client: BackendClient, entries: list[Entry], error: BaseException) -> None:
+    """These ended with the pool's own error; each gets one of ours, of its own."""
+    with client.ledger.batch() as news:
+        for entry in entries:
+            client._lose(news, entry.record.msg_id, translate(error))
 
 
 def _cancel(future: concurrent.futures.Future[Any]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from ipyasyncresult.backends.client import BackendClient
 from ipyasyncresult.backends.futures import CAPABILITIES as OF_EXECUTORS
-from ipyasyncresult.backends.futures import check_workers, count_workers, translate
+from ipyasyncresult.backends.futures import check_workers, count_workers, lose_all
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.backends.recurring import Recurring
 from ipyasyncresult.client.interrupts import HeldInterrupts
@@ -160,12 +160,7 @@ class ThreadPoolClient(BackendClient):
             self._drains -= 1
             others_come = self._drains > 0
         if not others_come or isinstance(error, concurrent.futures.CancelledError):
-            self._lose_all(self._empty_queue(), error)
-
-    def _lose_all(self, entries: list[Entry], error: BaseException) -> None:
-        with self.ledger.batch() as news:
-            for entry in entries:
-                self._lose(news, entry.record.msg_id, translate(error))
+            lose_all(self, self._empty_queue(), error)
 
     # -- for drains ------------------------------------------------------------------------------
 
@@ -280,7 +275,7 @@ class _Drain:
                 task = entry.task
                 parcel = run(entry.function, task.kind, task.arguments, now)
             except BaseException as error:  # noqa: BLE001  nobody would hear of it
-                client._lose_all([entry], error)
+                lose_all(client, [entry], error)
                 continue
             self.entry = None
             done.append((entry, parcel))

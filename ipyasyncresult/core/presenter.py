@@ -80,7 +80,7 @@ def check_query(
         raise ValueError(f"only must be 'failed' or None, not {only!r}")
     if grep is not None:
         if not isinstance(grep, str | re.Pattern):
-            raise TypeError(f"grep must be a regular expression or None, not {grep!r}")
+            raise ValueError(f"grep must be a regular expression, not {grep!r}")
         try:
             re.compile(grep)
         except re.error as error:
