@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from ipyasyncresult.client.packing import PICKLES, Packing
 from ipyasyncresult.client.targets import Targets, is_one, resolve_targets
+from ipyasyncresult.core.arguments import check_names
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import OWN_ENGINES, Capabilities
 from ipyasyncresult.core.clientprotocol import ClientProtocol
@@ -341,17 +342,9 @@ class AnyClient(ClientProtocol, Protocol):
 
 def ids_of(jobs: AsyncResult | str | Sequence[str]) -> list[str]:
     """Ids of tasks, given as such or by their result."""
-    if isinstance(jobs, str):
-        return [jobs]
     if isinstance(jobs, AsyncResult):
         return jobs.msg_ids
-    given: Any = jobs
-    ids = list(given) if isinstance(given, Iterable) else [given]
-    for one in ids:
-        if not isinstance(one, str):
-            kind = type(one).__name__
-            raise TypeError(f"jobs must be results or ids of tasks, not {kind} {one!r}")
-    return ids
+    return check_names(jobs, "jobs", what="results or ids of tasks")
 
 
 def _all_ids_of(jobs: AsyncResult | str | Iterable[AsyncResult | str]) -> set[str]:

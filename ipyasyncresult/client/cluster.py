@@ -17,7 +17,7 @@ import msgspec
 
 from ipyasyncresult.client.defaults import with_cluster_options
 from ipyasyncresult.client.reattach import register_client
-from ipyasyncresult.core.arguments import check_bytes, check_count, is_number
+from ipyasyncresult.core.arguments import check_bytes, check_count, check_number
 from ipyasyncresult.core.tracebacks import interrupts_of_the_user
 from ipyasyncresult.errors import StartError
 from ipyasyncresult.wire.limits import explain_limit
@@ -142,9 +142,9 @@ class Cluster:
         self._options = {
             "interface": check_transport(transport, interface),
             "restart_limit": check_count(restart_limit, "restart_limit", 0),
-            "idle": None if idle is None else _amount("idle", idle),
+            "idle": None if idle is None else float(check_number(idle, "idle", 0)),
             "keep_bytes": check_bytes(keep_bytes, "keep_bytes"),
-            "keep_seconds": 86400.0 * _amount("keep_days", keep_days),
+            "keep_seconds": 86400.0 * float(check_number(keep_days, "keep_days", 0)),
             "store_max_bytes": None
             if store_max_bytes is None
             else check_bytes(store_max_bytes, "store_max_bytes"),
@@ -336,14 +336,6 @@ def _checked(durability: str | None) -> str | None:
     if durability not in (None, "store", "memory"):
         raise ValueError(f"durability must be 'store', 'memory' or None, not {durability!r}")
     return durability
-
-
-def _amount(name: str, value: Any) -> float:
-    if not is_number(value):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
-    if not value >= 0:
-        raise ValueError(f"{name} must be a number >= 0, not {value!r}")
-    return float(value)
 
 
 def _environment() -> dict[str, str]:

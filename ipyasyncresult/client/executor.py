@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ipyasyncresult.client.reattach import forget_client
-from ipyasyncresult.core.arguments import check_count
+from ipyasyncresult.core.arguments import check_callable, check_count
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.mapresult import AsyncMapResult
 from ipyasyncresult.core.partition import Map
@@ -60,8 +60,8 @@ class EngineExecutor(concurrent.futures.Executor):
         del mp_context
         if max_workers is not None:
             max_workers = check_count(max_workers, "max_workers")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        if initializer is not None:
+            check_callable(initializer, "initializer")
         self._owns = client is None
         if client is None:
             from ipyasyncresult.client.cluster import Cluster

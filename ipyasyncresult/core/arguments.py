@@ -17,6 +17,7 @@ __all__ = [
     "check_count",
     "check_label",
     "check_names",
+    "check_number",
     "integer_of",
     "is_number",
 ]
@@ -71,7 +72,24 @@ def check_callable(value: object, name: str) -> None:
         raise TypeError(f"{name} must be callable, not {type(value).__name__} {value!r}")
 
 
-def check_names(value: Any, name: str) -> list[str]:
+def check_number(value: Any, name: str, least: float | None = None) -> float:
+    """A real number, as it is; of at least so much.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For one that is too small, and for nan where there is a `least`.
+    """
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    if least is not None and not value >= least:
+        raise ValueError(f"{name} must be a number >= {least:g}, not {value!r}")
+    return value
+
+
+def check_names(value: Any, name: str, *, what: str = "a string or a list of strings") -> list[str]:
     """Strings, or one.
 
     Raises
@@ -83,7 +101,7 @@ def check_names(value: Any, name: str) -> list[str]:
     for one in several:
         if not isinstance(one, str):
             kind = type(one).__name__
-            raise TypeError(f"{name} must be a string or a list of strings, not {kind} {one!r}")
+            raise TypeError(f"{name} must be {what}, not {kind} {one!r}")
     return several
 
 

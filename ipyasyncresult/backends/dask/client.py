@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ipyasyncresult.backends.client import BackendClient
@@ -25,7 +26,7 @@ from ipyasyncresult.backends.dask.worker import (
 )
 from ipyasyncresult.backends.recall import Entry
 from ipyasyncresult.client.loadbalanced import LoadBalancedView
-from ipyasyncresult.core.arguments import check_count, is_number
+from ipyasyncresult.core.arguments import check_count, check_number, is_number
 from ipyasyncresult.core.asyncresult import AsyncResult
 from ipyasyncresult.core.capabilities import Capabilities
 from ipyasyncresult.core.mapresult import AsyncMapResult
@@ -49,12 +50,6 @@ class Scheduling(NamedTuple):
 
 
 _scheduling: ContextVar[Scheduling] = ContextVar("scheduling", default=Scheduling())  # noqa: B039
-
-
-def _check_priority(priority: float) -> float:
-    if not is_number(priority):
-        raise TypeError(f"priority must be a number, not {type(priority).__name__} {priority!r}")
-    return priority
 
 
 def _check_resources(resources: Any) -> Any:
@@ -82,7 +77,7 @@ class DaskView(LoadBalancedView):
     client: DaskClient
     _checks: ClassVar = {
         **LoadBalancedView._checks,
-        "priority": _check_priority,
+        "priority": partial(check_number, name="priority"),
         "resources": _check_resources,
     }
 
@@ -139,14 +134,14 @@ class DaskClient(TakesDeliveries):
                 "the Dask workers cannot run tasks of ipyasyncresult; it must be installed there "
                 f"and at the scheduler, too: {type(error).__name__}: {error}"
             ) from error
-        mine, _ = about_worker()
+        mine, _ = this_process = about_worker()
         for address, (theirs, _) in found.items():
             if tuple(theirs) != mine:
                 raise VersionMismatch(
                     f"worker {address} has ipyasyncresult {theirs[0]} on Python {theirs[1]}, this "
                     f"client {mine[0]} on Python {mine[1]}"
                 )
-        if about_worker() in map(tuple, found.values()):  # threads of the user's own process
+        if this_process in map(tuple, found.values()):  # threads of the user's own process
             self.capabilities: Capabilities = dataclasses.replace(CAPABILITIES, cells=False)
         elif self.dask.cluster is not None:
             self.dask.register_plugin(OutOfReach())
