@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,8 +39,11 @@ class _Held:
 class _Numbers(dict[str, int]):
     """Numbers, in the order in which they are first asked for.  Any thread."""
 
+    _lock = threading.Lock()  # two that are new at once must not get the same one
+
     def __missing__(self, name: str) -> int:
-        return self.setdefault(name, len(self))
+        with self._lock:
+            return self.setdefault(name, len(self))
 
 
 class BackendClient(RemembersTasks):
