@@ -187,7 +187,9 @@ class Snapshot:
 
 def ours(runtime: Path) -> frozenset[Path]:
     """Files in the runtime folder, and the folders for arrays (what is in them comes and goes)."""
-    return frozenset([*runtime.rglob("*"), *Path(os.environ["IPYASYNCRESULT_ARRAYS"]).iterdir()])
+    # Unlike `rglob`, this takes it that a cluster that is just ending removes its folder.
+    found = [Path(at, name) for at, inner, files in os.walk(runtime) for name in (*inner, *files)]
+    return frozenset([*found, *Path(os.environ["IPYASYNCRESULT_ARRAYS"]).iterdir()])
 
 
 def is_lasting(thread: threading.Thread) -> bool:
